@@ -1,0 +1,39 @@
+# `make demo` and `make test` do everything on a machine that has Python 3.11+ and make. Both can be run again.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Installed first and pinned, so that no newer build with gigabytes of CUDA libraries is pulled in.
+# On a GPU machine: make demo TORCH="torch"
+TORCH ?= torch==2.13.0
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test check format fuzz tiny-ko real bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet -e ".[dev,wandb,gguf]"
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/python recipes/dpo_orca.py
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

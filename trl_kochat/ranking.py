@@ -1,0 +1,34 @@
+"""From ranks to pairwise comparisons."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from numbers import Real
+
+
+def check_ranks(ranks: object, num_answers: int) -> list[float]:
+    """Return the ranks as floats, or raise `ValueError` when they do not rank `num_answers` answers.
+
+    Any real numbers do, equal ones being a tie: what counts is their order and, for a margin, their distance.
+    """
+    if not isinstance(ranks, Sequence) or isinstance(ranks, str | bytes):
+        raise ValueError(f"a ranking is a list with one rank per answer, not {ranks!r}")
+    if len(ranks) != num_answers:
+        raise ValueError(f"{len(ranks)} ranks {list(ranks)!r} for {num_answers} answers; give one rank per answer")
+    for rank in ranks:
+        if isinstance(rank, bool) or not isinstance(rank, Real) or not math.isfinite(rank):
+            raise ValueError(f"rank {rank!r} in {list(ranks)!r} is not a finite number; 0 is the best answer")
+    return [float(rank) for rank in ranks]
+
+
+def ranked_pairs(ranks: Sequence[float]) -> Iterator[tuple[int, int]]:
+    """Yield `(better, worse)` index pairs; the smaller rank is the better one, and a tie yields no pair.
+
+    >>> list(ranked_pairs([2, 0, 1]))
+    [(1, 0), (2, 0), (1, 2)]
+    >>> list(ranked_pairs([0, 0, 1]))
+    [(0, 2), (1, 2)]
+    """
+    for i, j in combinations(range(len(ranks)), 2):
+        if ranks[i] != ranks[j]:
+            yield (i, j) if ranks[i] < ranks[j] else (j, i)
