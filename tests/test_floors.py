@@ -23,8 +23,10 @@ FLOORS = {
     "report": 1,
     "ppo": 2,
     "callbacks": 2,
+    "evaluation": 2,
     "recipe": 3,
     "cli": 4,
+    "__main__": 5,
 }
 
 
