@@ -1,35 +1,252 @@
 """Raw rows from wherever they lie, and the split that keeps a prompt on one side."""
 
-import unicodedata
+import csv
+import json
+import re
+from collections.abc import Iterator
 from hashlib import blake2b
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from .text.prompts import prompt_key
 
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 Row = dict[str, Any]
 
+# The course's files by name, where no local file of that name exists.
+COURSE_URL = "https://raw.githubusercontent.com/airobotlab/KoChatGPT/main/data_kochatgpt/"
+COURSE_FILES = (
+    "kochatgpt_1_SFT.jsonl",
+    "kochatgpt_1_SFT_conversation.jsonl",
+    "kochatgpt_2_RM.jsonl",
+    "kochatgpt_3_PPO.jsonl",
+)
+CONVERSATION_START = "<<start conversation>>"
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".csv", ".parquet")
 
-def prompt_key(prompt: str | list[dict[str, str]]) -> str:
-    """What makes two prompts the same prompt: the text, or the first user turn, in NFC, white space collapsed.
+_TURN = re.compile(r"^<(사람|챗봇)>:", flags=re.MULTILINE)
+_BOM = b"\xef\xbb\xbf"
 
-    >>> prompt_key("오늘  뭐 먹지?\\n") == prompt_key([{"role": "user", "content": "오늘 뭐 먹지?"}])
-    True
+
+def load_rows(
+    source: str | Path, *, split: str = "train", streaming: bool = False
+) -> "list[Row] | Dataset | IterableDataset":
+    """Read raw rows; what a file holds is told by its content, not by its name.
+
+    Args:
+        source (`str` or `Path`): One of
+
+            - a file: a JSON array or JSON lines (under either name), CSV, parquet, or the text of KoChatGPT's
+              dialogues; UTF-8, with or without a BOM;
+            - a folder of such files, or one that `Dataset.save_to_disk` wrote;
+            - an `http(s)` URL of a file, kept in the datasets cache;
+            - the name of one of the course's files (`COURSE_FILES`), fetched from its public repository when there is
+              no local file of that name;
+            - the id of a dataset on the Hugging Face Hub, `owner/name`.
+        split (`str`, *optional*, defaults to `"train"`): Split of a dataset on the Hub.
+        streaming (`bool`, *optional*, defaults to `False`): Read row by row while the rows are used. A JSON array is
+            still read whole.
+
+    Returns:
+        A list of rows for JSON, CSV and dialogues, a [`datasets.Dataset`] for parquet and the Hub, a
+        [`datasets.IterableDataset`] when streaming. A dialogue is `{"conversation": [{"speaker", "text"}, ...]}`.
+
+    Raises:
+        ValueError: The file is empty, not UTF-8, or broken (with line and column), or there is no such file.
     """
-    if not isinstance(prompt, str):
-        user_turns = [message["content"] for message in prompt if message["role"] == "user"]
-        prompt = user_turns[0] if user_turns else ""
-    return " ".join(unicodedata.normalize("NFC", prompt).split())
+    import datasets
+
+    if urlsplit(str(source)).scheme in ("http", "https"):
+        return _load_files([_download(str(source))], streaming, name=str(source))
+    path = Path(source)
+    if path.is_dir():
+        if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
+            dataset = datasets.load_from_disk(path)
+            return dataset.to_iterable_dataset() if streaming else dataset
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise ValueError(f"Folder {path} holds no file of rows ({', '.join(SUFFIXES)}).")
+        return _load_files(files, streaming)
+    if path.is_file():
+        return _load_files([path], streaming)
+    if str(source) in COURSE_FILES:
+        return _load_files([_download(COURSE_URL + str(source))], streaming, name=str(source))
+    if path.suffix.lower() in SUFFIXES or path.is_absolute() or str(source).startswith((".", "~")):
+        raise ValueError(f"There is no file or folder {source}.")
+    return datasets.load_dataset(str(source), split=split, streaming=streaming)
+
+
+def _download(url: str) -> Path:
+    import datasets
+
+    return Path(datasets.DownloadManager().download(url))
+
+
+def _load_files(
+    files: list[Path], streaming: bool, name: str | None = None
+) -> "list[Row] | Dataset | IterableDataset":
+    import datasets
+
+    names = [name or str(file) for file in files]
+    parquet = [_starts_with(file, b"PAR1") for file in files]
+    if all(parquet):
+        paths = [str(file) for file in files]
+        return datasets.load_dataset("parquet", data_files=paths, split="train", streaming=streaming)
+    if any(parquet):
+        raise ValueError(f"{', '.join(names)}: parquet files and others cannot be read together.")
+    if streaming:
+        _check_first_rows(files, names)
+        return datasets.IterableDataset.from_generator(_read_files, gen_kwargs={"files": files, "names": names})
+    return list(_read_files(files, names))
+
+
+def _check_first_rows(files: list[Path], names: list[str]) -> None:
+    """Raise now what a stream would raise at its first row."""
+    for file, name in zip(files, names, strict=True):
+        next(_read_file(file, name))
+
+
+def _starts_with(file: Path, magic: bytes) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(len(magic)) == magic
+
+
+def _read_files(files: list[Path], names: list[str]) -> Iterator[Row]:
+    for file, name in zip(files, names, strict=True):
+        yield from _read_file(file, name)
+
+
+def _read_file(file: Path, name: str) -> Iterator[Row]:
+    with file.open("rb") as stream:
+        head = stream.read(4096).removeprefix(_BOM).lstrip()
+    if not head:
+        raise ValueError(f"{name} is empty.")
+    if head.startswith(b"["):
+        rows = _read_array(file, name)
+    elif head.startswith(b"{"):
+        rows = _read_lines(file, name)
+    elif head.startswith(CONVERSATION_START.encode()):
+        rows = _read_dialogues(file, name)
+    elif Path(urlsplit(name).path).suffix.lower() == ".csv":
+        rows = _read_csv(file, name)
+    else:
+        _read_whole(file, name)  # says so when it is not UTF-8
+        raise ValueError(
+            f"{name} starts with {head[:40].decode(errors='replace')!r}: neither a JSON array, nor JSON lines, nor "
+            f"dialogues ({CONVERSATION_START}); a CSV file must be named .csv."
+        )
+    return rows
+
+
+def _decode(data: bytes, name: str, *, line: int | None = None) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = line or data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{name}, line {line}: byte {data[error.start]:#04x} is not UTF-8. Save the file as UTF-8, "
+            f"e.g. `iconv -f cp949 -t utf-8 FILE`."
+        ) from error
+
+
+def _read_whole(file: Path, name: str) -> str:
+    return _decode(file.read_bytes().removeprefix(_BOM), name)
+
+
+def _parse(text: str, name: str, *, line: int = 1) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line += error.lineno - 1
+        raise ValueError(f"{name}, line {line}, column {error.colno}: broken JSON: {error.msg}.") from error
+    except RecursionError as error:
+        raise ValueError(f"{name}, line {line}: JSON nested too deeply to be rows.") from error
+
+
+def _read_array(file: Path, name: str) -> Iterator[Row]:
+    rows = _parse(_read_whole(file, name), name)
+    if not rows:
+        raise ValueError(f"{name} is an array with no rows.")
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"{name}: element {number} (counted from 0) is {row!r}, not an object with columns.")
+        yield row
+
+
+def _read_lines(file: Path, name: str) -> Iterator[Row]:
+    with file.open("rb") as stream:
+        # Lines of a binary file end at "\n" alone; text mode would also cut at U+2028 inside a string.
+        for number, data in enumerate(stream, start=1):
+            line = _decode(data.removeprefix(_BOM) if number == 1 else data, name, line=number).strip()
+            if not line:
+                continue
+            if number == 1:
+                _refuse_object(file, name)
+            row = _parse(line, name, line=number)
+            if not isinstance(row, dict):
+                raise ValueError(f"{name}, line {number}: {row!r} is not an object with columns.")
+            yield row
+
+
+def _refuse_object(file: Path, name: str) -> None:
+    """Raise when the whole file is one JSON object, spread over lines or holding the rows under a key."""
+    with file.open("rb") as stream:
+        first, rest = stream.readline(), stream.read(1)
+    if first.strip().endswith(b"}") and rest:
+        return  # the first of several objects, one a line
+    value = _parse(_read_whole(file, name), name)
+    tables = [key for key, rows in value.items() if isinstance(rows, list) and rows and isinstance(rows[0], dict)]
+    if first.strip().endswith(b"}") and not tables:
+        return  # one row on one line
+    raise ValueError(
+        f"{name} is one JSON object with the keys {', '.join(value)}; expected an array of rows or one object a line."
+        + (f" If its {tables[0]!r} holds the rows, save that array." if tables else "")
+    )
+
+
+def _read_dialogues(file: Path, name: str) -> Iterator[Row]:
+    for text in _read_whole(file, name).split(CONVERSATION_START)[1:]:
+        before, *rest = _TURN.split(text)
+        if before.strip():
+            raise ValueError(f"{name}: a dialogue starts with {before.strip()[:40]!r}, not with <사람>: or <챗봇>:.")
+        turns = [{"speaker": speaker, "text": turn} for speaker, turn in zip(rest[::2], rest[1::2], strict=True)]
+        yield {"conversation": [{**turn, "text": turn["text"].strip("\n").removeprefix(" ")} for turn in turns]}
+
+
+def _read_csv(file: Path, name: str) -> Iterator[Row]:
+    _read_whole(file, name)  # says which line is not UTF-8
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream, strict=True)
+        empty = True
+        try:
+            for row in reader:
+                given = len(row) if None not in row else len(row) - 1 + len(row[None])
+                given -= sum(value is None for value in row.values())
+                if given != len(reader.fieldnames or ()):
+                    raise ValueError(
+                        f"{name}, line {reader.line_num}: {given} fields where the header has "
+                        f"{len(reader.fieldnames or ())} ({', '.join(reader.fieldnames or ())})."
+                    )
+                empty = False
+                yield row
+        except csv.Error as error:
+            raise ValueError(f"{name}, line {reader.line_num}: {error}.") from error
+        if empty:
+            raise ValueError(f"{name} has a header and no rows.")
 
 
 def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) -> "tuple[Dataset, Dataset]":
     """Split into train and eval rows so that no prompt stands on both sides.
 
-    Rows of one prompt (see `prompt_key`) stay together. Prompts are ordered by a hash of text and seed, and the first
-    `eval_fraction` of them, at least one, are held out: the same prompt falls on the same side whatever the order of
-    the rows, and nearly always so in another file, so that one seed holds out the same prompts in all stages.
+    Rows of one prompt (the same text, or the same first user turn, up to white space and Unicode form) stay together.
+    Prompts are ordered by a hash of text and seed, and the first `eval_fraction` of them, at least one, are held out:
+    the same prompt falls on the same side whatever the order of the rows, and nearly always so in another file, so
+    that one seed holds out the same prompts in all stages.
 
     Args:
         dataset ([`datasets.Dataset`]): Rows with a `prompt`, as text or as messages.
