@@ -1,0 +1,125 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+from trl.chat_template_utils import has_generation_markers, is_chat_template_stop_token_trained
+
+from tests.tokenizers import byte_fallback, healthy, kogpt2_like, qwen_like
+from trl_kochat.tokenizer import load_tokenizer, set_chat_template
+
+
+# The course's text, spelled out here once more on purpose.
+PROMPT = "### Instruction(명령어):\n{prompt}\n\n### Response(응답):"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return load_tokenizer(healthy(tmp_path_factory.mktemp("healthy")), chat_template="ko_instruct")
+
+
+@pytest.fixture(scope="module", params=[healthy, kogpt2_like, byte_fallback])
+def any_tokenizer(request, tmp_path_factory):
+    return load_tokenizer(request.param(tmp_path_factory.mktemp("any")), chat_template="ko_instruct")
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+@given(prompt=st.text(), completion=st.text())
+def test_ko_instruct_renders_the_courses_prompt_completion_and_eos(tokenizer, prompt, completion):
+    rendered = tokenizer.apply_chat_template([user(prompt), assistant(completion)], tokenize=False)
+    assert rendered == PROMPT.format(prompt=prompt) + completion + tokenizer.eos_token
+
+
+@given(prompt=st.text())
+def test_ko_instruct_asks_with_exactly_the_courses_prompt(tokenizer, prompt):
+    rendered = tokenizer.apply_chat_template([user(prompt)], tokenize=False, add_generation_prompt=True)
+    assert rendered == PROMPT.format(prompt=prompt)
+
+
+@given(turns=st.lists(st.tuples(st.text(), st.text()), min_size=2, max_size=4))
+def test_ko_instruct_gives_every_turn_the_same_form(tokenizer, turns):
+    messages = [message for prompt, answer in turns for message in (user(prompt), assistant(answer))]
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert rendered == "".join(PROMPT.format(prompt=p) + a + tokenizer.eos_token for p, a in turns)
+    for k in range(len(turns)):
+        prompt = tokenizer.apply_chat_template(messages[: 2 * k + 1], tokenize=False, add_generation_prompt=True)
+        assert rendered.startswith(prompt)
+
+
+def test_ko_instruct_puts_a_system_text_before_the_first_instruction(tokenizer):
+    messages = [{"role": "system", "content": "친절하게 답하세요."}, user("안녕?")]
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert rendered == "친절하게 답하세요.\n\n" + PROMPT.format(prompt="안녕?")
+
+
+def test_ko_instruct_leaves_an_empty_system_text_out(tokenizer):
+    messages = [{"role": "system", "content": ""}, user("안녕?")]
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert rendered == PROMPT.format(prompt="안녕?")
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([user("안녕?"), {"role": "system", "content": "늦은 지시"}], "first place"),
+        ([user("안녕?"), {"role": "tool", "content": "3"}], "not tool"),
+    ],
+)
+def test_ko_instruct_refuses_what_it_cannot_render(tokenizer, messages, message):
+    with pytest.raises(Exception, match=message):
+        tokenizer.apply_chat_template(messages, tokenize=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    prompt=st.text(st.sampled_from("안녕하세요 ab.?\n")),
+    # ':' and what follows may be one token, as ":)" is in KoGPT2; the template's text cannot help that.
+    answer=st.text(st.sampled_from("안녕하세요 ab.?\n")),
+)
+def test_the_mask_is_the_completion_and_eos(any_tokenizer, prompt, answer):
+    messages = [user(prompt), assistant(answer)]
+    both = any_tokenizer.apply_chat_template(
+        messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    prompt_ids = any_tokenizer.apply_chat_template(messages[:1], add_generation_prompt=True, return_dict=True)
+    length = len(prompt_ids["input_ids"])
+    assert both["input_ids"][:length] == prompt_ids["input_ids"]
+    assert both["assistant_masks"] == [0] * length + [1] * (len(both["input_ids"]) - length)
+    assert both["input_ids"][-1] == any_tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("name", ["ko_instruct", "chatml"])
+def test_trl_trains_on_the_templates_as_they_are(tmp_path, name):
+    tokenizer = set_chat_template(load_tokenizer(qwen_like(tmp_path)), name)
+    assert has_generation_markers(tokenizer.chat_template)
+    assert is_chat_template_stop_token_trained(tokenizer)
+
+
+def test_chatml_has_no_system_text_of_its_own(tmp_path):
+    tokenizer = load_tokenizer(qwen_like(tmp_path), chat_template="chatml")
+    rendered = tokenizer.apply_chat_template([user("안녕?"), assistant("네")], tokenize=False)
+    assert rendered == "<|im_start|>user\n안녕?<|im_end|>\n<|im_start|>assistant\n네<|im_end|>\n"
+
+
+def test_chatml_is_refused_where_its_tokens_are_several(tokenizer):
+    before = tokenizer.chat_template
+    with pytest.raises(ValueError, match=r"<\|im_start\|> as a single token.*ko_instruct"):
+        set_chat_template(tokenizer, "chatml")
+    assert tokenizer.chat_template == before
+
+
+def test_an_unknown_template_names_the_known(tokenizer):
+    with pytest.raises(ValueError, match="there are chatml, ko_instruct"):
+        set_chat_template(tokenizer, "alpaca")
+
+
+def test_a_template_needs_an_eos(tokenizer):
+    bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
+    with pytest.raises(ValueError, match="tokenizer.eos_token"):
+        set_chat_template(bare, "ko_instruct")

@@ -1,0 +1,19 @@
+"""Tokenizers loaded right, checked and repaired, with the chat templates of this package."""
+
+from .check import check_tokenizer
+from .findings import Finding
+from .fix import fix_tokenizer
+from .load import load_tokenizer, load_tokenizer_with_findings
+from .templates import read_template, set_chat_template, template_names
+
+
+__all__ = [
+    "Finding",
+    "check_tokenizer",
+    "fix_tokenizer",
+    "load_tokenizer",
+    "load_tokenizer_with_findings",
+    "read_template",
+    "set_chat_template",
+    "template_names",
+]

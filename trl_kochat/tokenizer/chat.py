@@ -1,0 +1,98 @@
+"""Checks of the chat template, by rendering it."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from jinja2 import TemplateError
+
+from .findings import Finding, Severity
+from .subject import Subject
+
+
+# Words that no template contains.
+_SYSTEM, _USER, _ASSISTANT, _USER_2 = "가갸거겨", "나냐너녀", "다댜더뎌", "라랴러려"
+_TURNS = (
+    {"role": "user", "content": _USER},
+    {"role": "assistant", "content": _ASSISTANT},
+    {"role": "user", "content": _USER_2},
+)
+
+
+def check_template(subject: Subject) -> Iterator[Finding]:
+    tokenizer = subject.tokenizer
+    if not tokenizer.chat_template:
+        yield Finding(
+            "no_chat_template",
+            "info",
+            "No chat template, so TRL cannot render conversational rows: load_tokenizer installs 'ko_instruct', or "
+            "set_chat_template(tokenizer, name).",
+        )
+        return
+    try:
+        conversation = _render(subject, _TURNS)
+        prompt = _render(subject, _TURNS[:1])
+    except (TemplateError, TypeError, ValueError) as error:
+        yield Finding("template_fails", "error", f"The chat template does not render a conversation: {error}")
+        return
+    frame = conversation.partition(_ASSISTANT)[2].partition(_USER_2)[0]  # end of an answer, start of a question
+    yield from _check_stop(subject, frame)
+    yield from _check_own_system(subject, prompt, frame)
+    yield from _check_bos(subject, prompt)
+
+
+def _render(subject: Subject, messages: Sequence[dict[str, str]]) -> str:
+    return str(subject.tokenizer.apply_chat_template(list(messages), tokenize=False))
+
+
+def _check_stop(subject: Subject, frame: str) -> Iterator[Finding]:
+    eos = subject.tokenizer.eos_token
+    if eos is None or eos in frame:
+        return
+    # The first added token after the answer, before the next turn opens.
+    stop = min((token for token in subject.added if token in frame), key=frame.index, default=None)
+    severity: Severity
+    if stop is not None and subject.vocab[stop] in subject.generation_eos_ids:
+        severity, way_out = "info", "The model's generation_config stops there, trainers that add EOS do not."
+    else:
+        severity, way_out = (
+            "warning",
+            (f"Train with SFTConfig(eos_token={stop!r})." if stop else "Nothing teaches the model to stop."),
+        )
+    yield Finding(
+        "template_stop",
+        severity,
+        f"The chat template ends an answer with {stop or repr(frame[:20])}, and eos_token is {eos}. {way_out}",
+        measured={"stop": stop, "eos": eos},
+    )
+
+
+def _check_own_system(subject: Subject, prompt: str, frame: str) -> Iterator[Finding]:
+    head = prompt.partition(_USER)[0]
+    common = os.path.commonprefix([head[::-1], frame[::-1]])  # the part that opens every question
+    own = head.removesuffix(common[::-1])
+    for token in subject.added:
+        own = own.replace(token, " ")
+    words = re.findall(r"\w+", own)
+    if len(words) > 2:  # more than the name of a role
+        yield Finding(
+            "template_adds_system",
+            "info",
+            f"The chat template puts a system text of its own before rows without one: {' '.join(own.split())[:80]!r}.",
+            measured={"text": own.strip()},
+        )
+
+
+def _check_bos(subject: Subject, prompt: str) -> Iterator[Finding]:
+    bos, bos_id = subject.tokenizer.bos_token, subject.tokenizer.bos_token_id
+    if bos is None or not prompt.startswith(bos):
+        return
+    if prompt.removeprefix(bos).lstrip().startswith(bos):
+        yield Finding("template_bos_twice", "warning", f"The chat template writes {bos} twice at the start.")
+    elif subject.tokenizer("가")["input_ids"][:1] == [bos_id]:
+        yield Finding(
+            "template_bos_twice",
+            "info",
+            f"The chat template writes {bos} and so does the tokenizer: pass rendered text with "
+            "add_special_tokens=False, or rows of messages, which TRL renders once.",
+        )

@@ -1,0 +1,82 @@
+"""`load_tokenizer`: AutoTokenizer, then the repairs."""
+
+import logging
+from dataclasses import replace
+from os import PathLike
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from .findings import Finding
+from .fix import repair
+from .origin import Origin
+from .subject import Subject
+from .templates import set_chat_template
+
+
+logger = logging.getLogger(__name__)
+
+# What decides which file is found.
+_LOCATION = ("revision", "subfolder", "cache_dir")
+
+
+def load_tokenizer(
+    name_or_path: str | PathLike[str],
+    *,
+    chat_template: str | None = "auto",
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    **kwargs: Any,
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model, right: what `AutoTokenizer` gives, repaired by [`fix_tokenizer`].
+
+    Every repair is logged in one line, and so is every warning that remains.
+
+    Args:
+        name_or_path (`str`): Folder, or repository id on the Hub. Files in the local cache do when offline.
+        chat_template (`str`, *optional*, defaults to `"auto"`): `"auto"` keeps the tokenizer's own template and
+            installs `"ko_instruct"` when there is none; the name of one of our templates installs that one; `None`
+            leaves all as it is.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run a tokenizer class that comes with
+            the model.
+        revision (`str`, *optional*): Branch, tag or commit.
+        kwargs: Passed to `AutoTokenizer.from_pretrained`, such as `eos_token`, `padding_side`, `cache_dir`.
+
+    Raises:
+        ValueError: No EOS and no special token that must be it, or a template that the vocabulary cannot write.
+        OSError: The files are neither on this machine nor to be had.
+    """
+    tokenizer, _ = load_tokenizer_with_findings(
+        name_or_path,
+        chat_template=chat_template,
+        trust_remote_code=trust_remote_code,
+        revision=revision,
+        **kwargs,
+    )
+    return tokenizer
+
+
+def load_tokenizer_with_findings(
+    name_or_path: str | PathLike[str],
+    *,
+    chat_template: str | None = "auto",
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    **kwargs: Any,
+) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
+    """[`load_tokenizer`], with what was found; `fixed` tells what has been repaired."""
+    location = {"revision": revision, **{key: kwargs[key] for key in _LOCATION if key in kwargs}}
+    kwargs = {**kwargs, **({"revision": revision} if revision is not None else {})}
+    loaded = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **kwargs)
+    origin = Origin(str(name_or_path), {key: value for key, value in location.items() if value is not None})
+    tokenizer, findings = repair(Subject(loaded, origin=origin))
+    if chat_template == "auto" and tokenizer.chat_template is None:
+        set_chat_template(tokenizer, "ko_instruct")
+        logger.warning("%s has no chat template: installed 'ko_instruct'.", name_or_path)
+        findings = [replace(found, fixed=True) if found.code == "no_chat_template" else found for found in findings]
+    elif chat_template not in ("auto", None):
+        set_chat_template(tokenizer, chat_template)
+    for finding in findings:
+        if not finding.fixed and finding.severity != "info":
+            logger.warning("%s: %s", finding.code, finding.message)
+    return tokenizer, findings

@@ -1,0 +1,51 @@
+"""Chat templates of our own: plain-text `ko_instruct`, and `chatml` for vocabularies that hold its tokens."""
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+
+_FOLDER = Path(__file__).parent / "chat_templates"
+# Tokens that a template writes and that must be single tokens of the vocabulary.
+_TOKENS_OF_TEMPLATE = {"chatml": ("<|im_start|>", "<|im_end|>")}
+
+
+def template_names() -> list[str]:
+    return sorted(path.stem for path in _FOLDER.glob("*.jinja"))
+
+
+def read_template(name: str) -> str:
+    """The jinja text of one of our templates.
+
+    Raises:
+        ValueError: There is no template of that name.
+    """
+    if name not in template_names():
+        raise ValueError(f"No chat template {name!r}; there are {', '.join(template_names())}.")
+    return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8").rstrip("\n")
+
+
+def set_chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:
+    """Install a chat template in place and return the tokenizer. No token is added.
+
+    `ko_instruct` is the KoChatGPT course's prompt, `"### Instruction(명령어):\\n{prompt}\\n\\n### Response(응답):"`, the
+    answer and the tokenizer's own EOS. A system text stands before the first instruction, followed by an empty line.
+    `chatml` needs `<|im_start|>` and `<|im_end|>` as single tokens. Both carry `{% generation %}` markers around the
+    answer and the token that ends it, so that `assistant_only_loss` works.
+
+    Raises:
+        ValueError: Unknown name, a tokenizer without EOS, or one whose vocabulary lacks the template's tokens.
+    """
+    template = read_template(name)
+    for token in _TOKENS_OF_TEMPLATE.get(name, ()):
+        ids = tokenizer.encode(token, add_special_tokens=False)
+        if len(ids) != 1 or tokenizer.convert_ids_to_tokens(ids) != [token]:
+            raise ValueError(
+                f"{name} needs {token} as a single token; this vocabulary writes it as {len(ids)} tokens. Use "
+                "set_chat_template(tokenizer, 'ko_instruct'), which needs no token but EOS, or add the tokens and "
+                "train the embeddings yourself (trl.clone_chat_template)."
+            )
+    if tokenizer.eos_token is None:
+        raise ValueError(f"{name} ends every answer with EOS, and this tokenizer has none; set tokenizer.eos_token.")
+    tokenizer.chat_template = template
+    return tokenizer
