@@ -1,0 +1,1 @@
+"""Callbacks for any trainer of TRL: answers to fixed prompts, a guard over the log, and the run report."""

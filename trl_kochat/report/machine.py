@@ -1,0 +1,62 @@
+"""What a run ran on: command, versions, device, memory."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+import torch
+
+
+PACKAGES = ("trl_kochat", "trl", "transformers", "peft", "datasets", "accelerate", "bitsandbytes", "torch")
+
+# A flag that ends in one of these carries a credential (`--hub_token`), which does not belong on a page to share.
+SECRET_ENDINGS = ("token", "key", "password", "secret")
+
+
+def installed_versions() -> dict[str, str]:
+    """Python and the packages that decide what training does; one that is not installed is left out."""
+    versions = {"python": ".".join(str(part) for part in sys.version_info[:3])}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # bitsandbytes on macOS
+            continue
+    return versions
+
+
+def command_line(argv: Sequence[str] | None = None) -> str:
+    """The command as typed, with the values of credentials hidden.
+
+    >>> command_line(["recipes/dpo_orca.py", "--hub_token", "hf_abc", "--preset=cpu"])
+    'python recipes/dpo_orca.py --hub_token *** --preset=cpu'
+    """
+    shown = ["python"]
+    hide_next = False
+    for argument in sys.argv if argv is None else argv:
+        flag, equals, _ = argument.partition("=")
+        secret = flag.startswith("-") and flag.lower().endswith(SECRET_ENDINGS)
+        if hide_next or (secret and equals):
+            shown.append(f"{flag}=***" if secret else "***")
+        else:
+            shown.append(shlex.quote(argument))
+        hide_next = secret and not equals
+    return " ".join(shown)
+
+
+def device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def peak_memory() -> int | None:
+    """Bytes: the most the GPU held for tensors, or the most this process held on a CPU; `None` where nobody tells."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

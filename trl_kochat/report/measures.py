@@ -1,0 +1,70 @@
+"""What the numbers of a report mean: their names for a reader and which direction is the better one."""
+
+import math
+from typing import Literal, NamedTuple
+
+
+# The four pipelines, in the order in which they are trained one after another.
+METHODS = ("sft", "reward", "dpo", "ppo")
+
+Verdict = Literal["better", "worse", "same", "changed"]
+
+
+class Measure(NamedTuple):
+    """How one key of `before` and `after` is read."""
+
+    label: str
+    # None: neither direction is better by itself (a longer answer, a larger KL).
+    better: Literal["higher", "lower"] | None
+
+
+MEASURES = {
+    "eval_loss": Measure("loss on held-out rows", "lower"),
+    "accuracy": Measure("pairs in the right order", "higher"),
+    "margin": Measure("reward margin, chosen over rejected", "higher"),
+    "preferred": Measure("chosen likelier than rejected, per token", "higher"),
+    "logps_chosen": Measure("log-probability of chosen (nats)", "higher"),
+    "reward": Measure("reward", "higher"),
+    "reward_std": Measure("reward, standard deviation", None),
+    "kl": Measure("KL to the reference (nats a completion)", None),
+    "mean_length": Measure("answer length (tokens)", None),
+    "eos_rate": Measure("answers that end by themselves", "higher"),
+    "repetition": Measure("repetition in answers", "lower"),
+    "hanja": Measure("Chinese characters in answers", "lower"),
+    "latin": Measure("Latin letters in answers", "lower"),
+}
+
+
+def measure(key: str) -> Measure:
+    """The measure of this name; one we do not know is shown under its own key and judged by nobody."""
+    return MEASURES.get(key, Measure(key, None))
+
+
+def format_number(value: float | None) -> str:
+    """Four significant digits; `not finite` for the `None` that NaN and infinity are written as."""
+    if value is None or not math.isfinite(value):
+        return "not finite"
+    return f"{value:.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def verdict(key: str, before: float | None, after: float | None) -> Verdict:
+    """Whether `after` is better than `before`; numbers that look the same in a table are the same.
+
+    >>> verdict("eval_loss", 2.0, 1.5), verdict("accuracy", 0.5, 0.4), verdict("kl", 0.0, 3.0)
+    ('better', 'worse', 'changed')
+    """
+    if format_number(before) == format_number(after):
+        return "same"
+    better = measure(key).better
+    if before is None or after is None:
+        return "worse" if after is None else "changed"
+    if better is None:
+        return "changed"
+    return "better" if (after > before) == (better == "higher") else "worse"
+
+
+def arrow(before: float | None, after: float | None) -> str:
+    """The direction in which the number went: `↑`, `↓`, or `=`."""
+    if format_number(before) == format_number(after) or before is None or after is None:
+        return "="
+    return "↑" if after > before else "↓"

@@ -1,0 +1,111 @@
+"""The numbers of one run, and the file they live in (`metrics.json`)."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .measures import METHODS
+
+
+METRICS_FILE = "metrics.json"
+SAMPLES_FILE = "samples.jsonl"
+
+
+@dataclass
+class RunRecord:
+    """Everything a report says about one run, apart from its samples.
+
+    Args:
+        recipe (`str`): Name of the recipe, such as `dpo_orca`.
+        method (`str`): One of `sft`, `reward`, `dpo`, `ppo`.
+        preset (`str`): `cpu` or `gpu`, or whatever the caller names its settings.
+        model (`str`): The model that training started from.
+        seconds (`float`): Time spent in training, its measurements included, over all resumed parts.
+        rows (`dict`): `read`, `made`, `dropped` (reason -> count), `train`, `eval`; `lengths` holds a histogram per
+            token column of the training rows.
+        tokenizer (`list[dict]`): Findings about the tokenizer: `code`, `severity`, `fixed` and what else they carry.
+        before (`dict`): Measures on the held-out rows before the first step. `None` is a number that was not finite.
+        after (`dict`): The same measures after the last step; empty while the run is not finished.
+        versions (`dict`): Package -> version.
+        run (`dict`): `status` (`running`, `finished`, `stopped`, `interrupted`, `failed`), `reason`, `command`,
+            `seed`, `device`, `steps`, `peak_memory` (bytes), `started`, `resumed_from` (steps).
+        distributions (`dict`): `before` and `after` -> name -> list of numbers, one for each held-out row.
+        history (`list[dict]`): The trainer's log, one entry per logged event with its `step`.
+    """
+
+    recipe: str
+    method: str
+    preset: str
+    model: str
+    seconds: float = 0.0
+    rows: dict[str, Any] = field(default_factory=dict)
+    tokenizer: list[dict[str, Any]] = field(default_factory=list)
+    before: dict[str, float | None] = field(default_factory=dict)
+    after: dict[str, float | None] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+    distributions: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"Unknown method {self.method!r} for a run report; there are {', '.join(METHODS)}.")
+
+    def save(self, folder: Path) -> None:
+        """Write `metrics.json` into `folder`; a reader never sees half a file."""
+        write_atomically(folder / METRICS_FILE, to_json(dataclasses.asdict(self)))
+
+    @classmethod
+    def load(cls, folder: Path) -> "RunRecord":
+        path = folder / METRICS_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError(
+                f"No run report in {folder}: it has no {METRICS_FILE}. Give the --output_dir of a run."
+            ) from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not JSON: {error}.") from None
+        names = {f.name for f in dataclasses.fields(cls)}
+        if not isinstance(content, dict) or not {"recipe", "method", "preset", "model"} <= content.keys():
+            raise ValueError(f"{path} is not a run report: it has no recipe, method, preset and model.")
+        # A key that a later version added is nothing this version could show.
+        return cls(**{key: value for key, value in content.items() if key in names})
+
+
+def report_folder(output_dir: str | os.PathLike[str]) -> Path:
+    return Path(output_dir) / "report"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside the file, then rename: a killed run leaves the last whole file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types; NaN and infinity, which JSON does not have, become `None`."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if hasattr(value, "item"):  # a scalar of torch or numpy
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)

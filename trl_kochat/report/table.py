@@ -1,0 +1,29 @@
+"""The before/after table for a terminal."""
+
+from rich.table import Table
+from rich.text import Text
+
+from .measures import arrow, format_number, measure, verdict
+from .record import RunRecord
+
+
+STYLES = {"better": "green", "worse": "red", "same": "dim", "changed": ""}
+
+
+def before_after_table(record: RunRecord) -> Table:
+    """One row for each measure; a measure without its other half shows a dash."""
+    # Text, not markup: a model name may hold square brackets.
+    table = Table(title=Text(f"{record.recipe} ({record.preset}): {record.model}"), title_justify="left")
+    table.add_column("held-out rows")
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right")
+    table.add_column("")
+    for key in record.before | record.after:
+        cells = [format_number(side[key]) if key in side else "-" for side in (record.before, record.after)]
+        outcome = Text("")
+        if key in record.before and key in record.after:
+            word = verdict(key, record.before[key], record.after[key])
+            sign = arrow(record.before[key], record.after[key])
+            outcome = Text(f"{sign} {word}" if word in ("better", "worse") else sign, style=STYLES[word])
+        table.add_row(Text(measure(key).label), *cells, outcome)
+    return table
