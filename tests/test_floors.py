@@ -84,5 +84,6 @@ def test_importing_every_formatter_loads_the_standard_library_only():
 def test_public_names_resolve():
     import trl_kochat
 
+    assert set(trl_kochat.__all__) == {"__version__", *trl_kochat._PUBLIC}
     for name in trl_kochat.__all__:
         assert getattr(trl_kochat, name) is not None

@@ -13,14 +13,47 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "load_rows": "loading",
     "split_by_prompt": "loading",
+    "detect_formatter": "formatters",
     "format_dataset": "formatters",
     "formatter": "formatters",
-    "get_formatter": "formatters",
     "formatter_names": "formatters",
-    "detect_formatter": "formatters",
+    "get_formatter": "formatters",
+    "check_tokenizer": "tokenizer",
+    "fix_tokenizer": "tokenizer",
+    "load_tokenizer": "tokenizer",
+    "save_portable": "tokenizer",
+    "set_chat_template": "tokenizer",
+    "dpo_loss": "logps",
+    "response_logps": "logps",
+    "HealthGuardCallback": "callbacks",
+    "KoreanSamplesCallback": "callbacks",
+    "RunReportCallback": "callbacks",
+    "PPOConfig": "ppo",
+    "PPOTrainer": "ppo",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "__version__",
+    "HealthGuardCallback",
+    "KoreanSamplesCallback",
+    "PPOConfig",
+    "PPOTrainer",
+    "RunReportCallback",
+    "check_tokenizer",
+    "detect_formatter",
+    "dpo_loss",
+    "fix_tokenizer",
+    "format_dataset",
+    "formatter",
+    "formatter_names",
+    "get_formatter",
+    "load_rows",
+    "load_tokenizer",
+    "response_logps",
+    "save_portable",
+    "set_chat_template",
+    "split_by_prompt",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -36,11 +69,9 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from .formatters import (
-        detect_formatter,
-        format_dataset,
-        formatter,
-        formatter_names,
-        get_formatter,
-    )
+    from .callbacks import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback
+    from .formatters import detect_formatter, format_dataset, formatter, formatter_names, get_formatter
     from .loading import load_rows, split_by_prompt
+    from .logps import dpo_loss, response_logps
+    from .ppo import PPOConfig, PPOTrainer
+    from .tokenizer import check_tokenizer, fix_tokenizer, load_tokenizer, save_portable, set_chat_template

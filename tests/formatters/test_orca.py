@@ -89,6 +89,7 @@ def test_rows_that_teach_nothing_are_dropped_and_counted(change, reason):
         ({**OLD, "llama2-13b-chat": None}, "'llama2-13b-chat' is None"),
         ({**MESSAGES, "preferred_output": None}, "'preferred_output' does not hold a list"),
         ({**MESSAGES, "input": {"messages": []}}, "'input' holds no message"),
+        ({**MESSAGES, "preferred_output": []}, "'preferred_output' holds 0 messages; expected one"),
         ({**MESSAGES, "preferred_output": [{"role": "user", "content": "x"}]}, "role 'user'; expected assistant"),
     ],
 )

@@ -52,9 +52,11 @@ def _message_form(row: Row) -> dict[str, Any]:
         "chosen": _messages_of(row.get(chosen), chosen, {"assistant"}),
         "rejected": _messages_of(row.get(rejected), rejected, {"assistant"}),
     }
-    for column, messages in zip(MESSAGES, made.values(), strict=True):
-        if not messages:
-            raise ValueError(f"column {column!r} holds no message")
+    if not made["prompt"]:
+        raise ValueError(f"column {prompt!r} holds no message")
+    for column, answer in ((chosen, made["chosen"]), (rejected, made["rejected"])):
+        if len(answer) != 1:
+            raise ValueError(f"column {column!r} holds {len(answer)} messages; expected one answer")
     return made
 
 

@@ -1,0 +1,206 @@
+"""What every recipe shares."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+from trl import DPOConfig
+
+from trl_kochat import recipe as recipe_module
+from trl_kochat.recipe import choose_preset, lora_arguments, make_trainer_safe, parse, precision, set_up_wandb
+
+
+PRESETS = {
+    "cpu": {"model_name_or_path": "tiny", "dataset_name": "rows", "learning_rate": 1e-3, "report_to": ["none"]},
+    "gpu": {"model_name_or_path": "big", "dataset_name": "rows", "learning_rate": 5e-5, "report_to": ["wandb"]},
+}
+
+
+def parsed(*argv):
+    return parse("some_recipe", DPOConfig, PRESETS, argv)
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Pretends a CUDA device with (or without) bf16."""
+
+    def pretend(bf16):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
+
+    return pretend
+
+
+def test_auto_takes_cpu_without_cuda_and_says_why():
+    plan, arguments, config, model_args = parsed()
+    assert (plan.preset, plan.reason) == ("cpu", "no CUDA device is there")
+    assert model_args.model_name_or_path == "tiny" and config.learning_rate == 1e-3
+    assert config.output_dir == "runs/some_recipe" and not config.bf16 and model_args.dtype == "float32"
+
+
+def test_auto_takes_gpu_with_cuda(cuda):
+    cuda(bf16=True)
+    assert choose_preset("auto", PRESETS)[0] == "gpu"
+
+
+def test_gpu_without_cuda_is_an_error():
+    with pytest.raises(ValueError, match="--preset gpu: no CUDA device"):
+        parsed("--preset", "gpu")
+
+
+def test_an_unknown_preset_lists_those_there_are():
+    with pytest.raises(ValueError, match="No preset 'tpu'; there are auto, cpu, gpu"):
+        parsed("--preset", "tpu")
+
+
+@pytest.mark.parametrize(
+    ("bf16", "expected"),
+    [(True, {"dtype": "bfloat16"}), (False, {"dtype": "float16", "fp16": True})],
+    ids=["bf16", "T4"],
+)
+def test_the_gpu_preset_computes_in_what_the_card_has(cuda, bf16, expected):
+    cuda(bf16=bf16)
+    assert precision("gpu") == expected
+
+
+def test_a_flag_beats_the_file_and_the_file_beats_the_preset(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("learning_rate: 3.0e-4\nmax_steps: 7\nbeta: 0.5\n")
+    for form in (["--config", str(file)], [f"--config={file}"]):
+        _, _, config, _ = parsed(*form, "--beta", "0.2")
+        assert (config.learning_rate, config.max_steps, config.beta) == (3e-4, 7, 0.2)
+
+
+def test_the_file_may_name_the_preset(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("preset: gpu\n")
+    with pytest.raises(ValueError, match="no CUDA device"):
+        parsed("--config", str(file))
+    assert parsed("--config", str(file), "--preset", "cpu")[0].preset == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--lerning_rate", "1"], "Unknown key 'lerning_rate' on the command line; did you mean 'learning_rate'"),
+        (["--learning-rat=1"], "did you mean 'learning_rate'"),
+        (["--learning_rat", "1"], "did you mean 'learning_rate'"),  # argparse alone would take the abbreviation
+        (["--model_name", "x"], "did you mean 'model_name_or_path'"),
+        (["--zzzzzzzz"], "--help lists all"),
+        (["stray"], "Nothing takes the arguments stray"),
+        (["--config"], "--config needs a YAML file"),
+        (["--config", "missing.yaml"], "there is no file missing.yaml"),
+    ],
+)
+def test_a_misspelt_flag_names_the_nearest_one(argv, message):
+    with pytest.raises(ValueError, match=message):
+        parsed(*argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lora_alfa: 8\n", "Unknown key 'lora_alfa' in .*config.yaml; did you mean 'lora_alpha'"),
+        ("- 1\n", "does not hold `key: value` lines"),
+        ("a: [\n", "is not YAML"),
+    ],
+)
+def test_a_bad_config_file_is_an_error(tmp_path, text, message):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parsed("--config", str(file))
+
+
+def test_on_the_command_line_an_error_is_one_line(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["some_recipe.py", "--betta", "1"])
+    with pytest.raises(SystemExit, match="some_recipe.py: Unknown key 'betta' .* did you mean 'beta'"):
+        parse("some_recipe", DPOConfig, PRESETS)
+
+
+def test_4bit_lora_arguments_reach_trl():
+    argv = [
+        "--load_in_4bit",
+        "--use_bnb_nested_quant",
+        "--use_peft",
+        "--lora_r",
+        "4",
+        "--lora_target_modules",
+        "q_proj",
+    ]
+    _, _, config, model_args = parsed(*argv)
+    quantization, peft = lora_arguments(model_args, config)
+    assert quantization.load_in_4bit and quantization.bnb_4bit_use_double_quant
+    assert quantization.bnb_4bit_quant_type == "nf4" and quantization.bnb_4bit_compute_dtype == torch.float32
+    assert (peft.r, set(peft.target_modules)) == (4, {"q_proj", "v_proj"})
+    assert config.model_init_kwargs["dtype"] == "float32" and config.model_init_kwargs["use_safetensors"]
+
+
+def test_without_bitsandbytes_lora_trains_without_4bit_and_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(recipe_module.importlib.util, "find_spec", lambda name: None)
+    _, _, config, model_args = parsed("--load_in_4bit", "--use_peft")
+    quantization, peft = lora_arguments(model_args, config)
+    assert quantization is None and peft is not None
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def trainer_with_bf16_adapter(fp16):
+    model = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
+    model.bias.requires_grad = False
+    return SimpleNamespace(model=model, args=SimpleNamespace(fp16=fp16))
+
+
+def test_fp16_training_gets_float32_adapters():
+    trainer = trainer_with_bf16_adapter(fp16=True)
+    make_trainer_safe(trainer)
+    assert trainer.model.weight.dtype == torch.float32 and trainer.model.bias.dtype == torch.bfloat16
+
+
+def test_bf16_training_keeps_trls_adapters():
+    trainer = trainer_with_bf16_adapter(fp16=False)
+    make_trainer_safe(trainer)
+    assert trainer.model.weight.dtype == torch.bfloat16
+
+
+@pytest.fixture
+def no_wandb_settings(monkeypatch, tmp_path):
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    yield
+    os.environ.pop("WANDB_MODE", None)
+
+
+def config(*report_to):
+    return SimpleNamespace(report_to=list(report_to))
+
+
+def test_wandb_without_a_key_is_offline_and_says_how_to_sync(no_wandb_settings, capsys):
+    set_up_wandb(config("wandb"))
+    assert os.environ["WANDB_MODE"] == "offline"
+    assert "wandb sync" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["environment", "netrc"])
+def test_wandb_with_a_key_is_left_alone(no_wandb_settings, monkeypatch, tmp_path, where):
+    if where == "environment":
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    else:
+        (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password 0000\n")
+        (tmp_path / ".netrc").chmod(0o600)
+    set_up_wandb(config("wandb"))
+    assert "WANDB_MODE" not in os.environ
+
+
+def test_a_run_that_does_not_ask_for_wandb_hears_nothing_of_it(no_wandb_settings, capsys):
+    set_up_wandb(config("tensorboard"))
+    assert "WANDB_MODE" not in os.environ and capsys.readouterr().out == ""
+
+
+def test_without_wandb_the_run_goes_on_without_it(no_wandb_settings, monkeypatch, capsys):
+    monkeypatch.setattr(recipe_module.importlib.util, "find_spec", lambda name: None)
+    reporting = config("wandb", "tensorboard")
+    set_up_wandb(reporting)
+    assert reporting.report_to == ["tensorboard"]
+    assert "pip install 'trl_kochat[wandb]'" in capsys.readouterr().out

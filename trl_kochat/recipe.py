@@ -1,0 +1,265 @@
+"""What every recipe shares: presets, arguments, 4-bit LoRA, and what a run says of itself.
+
+Order: a preset's values, then `--config file.yaml`, then flags. A key that no one knows is an error that names the
+nearest one, wherever it stands.
+"""
+
+import argparse
+import difflib
+import importlib.util
+import netrc
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from datasets import Dataset
+from peft import PeftConfig
+from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+
+from .formatters import RowCounts
+
+
+ConfigT = TypeVar("ConfigT", bound=TrainingArguments)
+Presets = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass
+class RecipeArguments:
+    """What a recipe asks for beside the trainer's and the model's arguments."""
+
+    preset: str = field(
+        default="auto",
+        metadata={"help": "Values to start from: 'cpu', 'gpu', or 'auto' (gpu when there is a CUDA device)."},
+    )
+    dataset_name: str = field(default="", metadata={"help": "File, folder, URL or Hub id with the raw rows."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split to read of a dataset on the Hub."})
+    eval_fraction: float = field(default=0.1, metadata={"help": "Share of the prompts held out to measure on."})
+    split_seed: int = field(default=42, metadata={"help": "Another seed holds out other prompts."})
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Load, format and build everything, say what would run, and stop before the first step."},
+    )
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The preset taken, and why; the first thing a recipe prints."""
+
+    recipe: str
+    preset: str
+    reason: str
+
+
+def choose_preset(asked: str, presets: Presets) -> tuple[str, str]:
+    """The preset to take, and the reason in words.
+
+    Raises:
+        ValueError: There is no such preset, or `gpu` was asked for where there is no CUDA device.
+    """
+    cuda = torch.cuda.is_available()
+    if asked == "auto":
+        return ("gpu", "a CUDA device is there") if cuda else ("cpu", "no CUDA device is there")
+    if asked not in presets:
+        raise ValueError(f"No preset {asked!r}; there are auto, {', '.join(presets)}.")
+    if asked == "gpu" and not cuda:
+        raise ValueError("--preset gpu: no CUDA device is there. Take --preset cpu, or look at `nvidia-smi`.")
+    return asked, "as asked"
+
+
+def precision(preset: str) -> dict[str, Any]:
+    """Number formats that the machine can compute in: bf16 where the card has it, else fp16 (a T4), float32 on a CPU."""
+    if preset == "cpu":
+        return {"dtype": "float32", "bf16": False, "use_cpu": True}
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return {"dtype": "bfloat16"}  # and TRL's configs turn bf16 on by themselves
+    return {"dtype": "float16", "fp16": True}
+
+
+def parse(
+    recipe: str, config_class: type[ConfigT], presets: Presets, argv: Sequence[str] | None = None
+) -> tuple[RunPlan, RecipeArguments, ConfigT, ModelConfig]:
+    """Read the command line of a recipe.
+
+    Args:
+        recipe (`str`): Its name; `--output_dir` is `runs/<recipe>` unless given.
+        config_class (`type`): The trainer's config, e.g. [`~trl.DPOConfig`].
+        presets (`Mapping`): `cpu` and `gpu` -> the values that differ from TRL's defaults.
+        argv (`Sequence[str]`, *optional*): Arguments instead of those of the command line.
+
+    Raises:
+        ValueError: A key is unknown (the nearest one is named), or the preset cannot be had. On the command line it
+            is one line, and the exit status is 1.
+    """
+    try:
+        return _parse(recipe, config_class, presets, sys.argv[1:] if argv is None else argv)
+    except ValueError as error:
+        if argv is None:
+            sys.exit(f"{recipe}.py: {error}")
+        raise
+
+
+def _parse(
+    recipe: str, config_class: type[ConfigT], presets: Presets, argv: Sequence[str]
+) -> tuple[RunPlan, RecipeArguments, ConfigT, ModelConfig]:
+    argv = _separate_config(argv)
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--preset")
+    early.add_argument("--config", type=Path)
+    asked, _ = early.parse_known_args(argv)
+    in_file = _read_config(asked.config) if asked.config else {}
+    preset, reason = choose_preset(asked.preset or in_file.get("preset", "auto"), presets)
+
+    kinds: list[Any] = [RecipeArguments, config_class, ModelConfig]
+    parser = TrlParser(kinds, prog=f"{recipe}.py", allow_abbrev=False)
+    known = {f.name for kind in kinds for f in fields(kind)}
+    values = {"output_dir": f"runs/{recipe}", **precision(preset), **presets[preset]}
+    unknown_in_preset = parser.set_defaults_with_config(**values)
+    assert not unknown_in_preset, unknown_in_preset
+    _refuse_unknown(in_file.keys() - {"env"} - known, known, f"in {asked.config}")
+    arguments, config, model_args, rest = parser.parse_args_and_config(argv, return_remaining_strings=True)
+    _refuse_unknown([key.partition("=")[0] for key in rest if key.startswith("-")], known, "on the command line")
+    if rest:
+        raise ValueError(f"Nothing takes the arguments {' '.join(rest)}.")
+    return RunPlan(recipe, preset, reason), arguments, config, model_args
+
+
+def _separate_config(argv: Sequence[str]) -> list[str]:
+    """`--config=FILE` as `--config FILE`, the only form that `TrlParser` sees."""
+    separated: list[str] = []
+    for argument in argv:
+        separated += (
+            ["--config", argument.removeprefix("--config=")] if argument.startswith("--config=") else [argument]
+        )
+    if separated and separated[-1] == "--config":
+        raise ValueError("--config needs a YAML file.")
+    return separated
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"--config: there is no file {path}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"--config: {path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"--config: {path} does not hold `key: value` lines.")
+    return values
+
+
+def _refuse_unknown(keys: Any, known: set[str], where: str) -> None:
+    for key in sorted(keys):
+        name = key.lstrip("-").replace("-", "_")
+        nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else "; --help lists all."
+        raise ValueError(f"Unknown key {name!r} {where}{hint}")
+
+
+def lora_arguments(model_args: ModelConfig, config: Any) -> tuple[BitsAndBytesConfig | None, PeftConfig | None]:
+    """What a TRL trainer takes as `quantization_config` and `peft_config`; sets `config.model_init_kwargs` in place.
+
+    Without bitsandbytes (macOS) it says so in one line, and LoRA trains without 4-bit.
+    """
+    if (model_args.load_in_4bit or model_args.load_in_8bit) and importlib.util.find_spec("bitsandbytes") is None:
+        print("bitsandbytes is not installed here: training LoRA without 4-bit.")
+        model_args.load_in_4bit = model_args.load_in_8bit = False
+    # `ModelConfig` reaches a model loaded by the trainer through `model_init_kwargs` only.
+    given = {
+        "dtype": model_args.dtype,
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "use_safetensors": True,
+    }
+    init_kwargs = {**given, **(getattr(config, "model_init_kwargs", None) or {})}
+    config.model_init_kwargs = {key: value for key, value in init_kwargs.items() if value is not None}
+    return get_quantization_config(model_args), get_peft_config(model_args)
+
+
+def make_trainer_safe(trainer: Trainer) -> None:
+    """Cast trainable parameters to float32, in place, where fp16 training would crash otherwise.
+
+    TRL casts the adapters of a quantized model to bf16; the gradient scaler of fp16 training cannot unscale those.
+    """
+    model: Any = trainer.model
+    if trainer.args.fp16:
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+
+
+def set_up_wandb(config: TrainingArguments) -> None:
+    """Make `report_to="wandb"` safe to leave alone, in place: no prompt, and no run lost for want of a key."""
+    reported_to = [config.report_to] if isinstance(config.report_to, str) else list(config.report_to or ())
+    if "wandb" not in reported_to:
+        return
+    if importlib.util.find_spec("wandb") is None:
+        print("wandb is not installed (pip install 'trl_kochat[wandb]'): logging to the terminal and the report only.")
+        config.report_to = [name for name in reported_to if name != "wandb"]
+    elif "WANDB_MODE" not in os.environ and not _has_wandb_key():
+        os.environ["WANDB_MODE"] = "offline"
+        print("No wandb key found: wandb logs offline; `wandb sync wandb/offline-run-*` uploads the runs later.")
+
+
+def _has_wandb_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].strip("/")
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False
+
+
+def announce(plan: RunPlan, arguments: RecipeArguments, model_args: ModelConfig) -> None:
+    """Print the first line of a run: what is taken and why."""
+    tuning = f"LoRA r {model_args.lora_r}" if model_args.use_peft else "all parameters"
+    bits = "4-bit " if model_args.load_in_4bit else "8-bit " if model_args.load_in_8bit else ""
+    print(
+        f"{plan.recipe}: preset {plan.preset} ({plan.reason}), {Path(str(model_args.model_name_or_path)).name}, "
+        f"{bits}{tuning} in {model_args.dtype}, rows of {Path(arguments.dataset_name).name}",
+        flush=True,
+    )
+
+
+def row_summary(counts: RowCounts, train: Dataset, evaluation: Dataset, trainer: Any) -> dict[str, Any]:
+    """The counts of a run's rows for its report, with the rows that the trainer itself left out for their length."""
+    summary = counts.as_dict()
+    sides = {"train": (train, trainer.train_dataset), "eval": (evaluation, trainer.eval_dataset)}
+    too_long = sum(len(given) - len(kept) for given, kept in sides.values())
+    if too_long:
+        summary["dropped"]["too_long"] = too_long
+        print(f"{too_long} rows left out: longer than --max_length {trainer.args.max_length} tokens.")
+    summary["made"] -= too_long
+    return {**summary, **{side: len(kept) for side, (_, kept) in sides.items()}}
+
+
+def describe(
+    trainer: Any, tokenizer: PreTrainedTokenizerBase, rows: Mapping[str, Any], train: Dataset, num_examples: int = 2
+) -> None:
+    """Print what `--dry_run` shows: rows with counts, rendered examples and trainable parameters."""
+    dropped = ", ".join(f"{reason} {count}" for reason, count in rows["dropped"].items()) or "none"
+    print(
+        f"rows: {rows['read']:,} read, {rows['made']:,} made, dropped: {dropped}; "
+        f"{rows['train']:,} to train on, {rows['eval']:,} held out"
+    )
+    for number, row in enumerate(train.select(range(min(num_examples, len(train))))):
+        start = str(tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True))
+        print(f"--- example {number + 1}, as the model sees it\n{start}", end="")
+        for column in ("completion", "chosen", "rejected"):
+            if column in row:
+                whole = str(tokenizer.apply_chat_template(row["prompt"] + row[column], tokenize=False))
+                print(f"\n[{column}] {whole.removeprefix(start)}", end="")
+        print()
+    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    # A 4-bit layer stores two weights in one element; PEFT's own count knows.
+    every = trainer.model.get_nb_trainable_parameters()[1] if hasattr(trainer.model, "peft_config") else None
+    every = every or sum(p.numel() for p in trainer.model.parameters())
+    print(f"trainable parameters: {trainable:,} of {every:,} ({trainable / every:.2%})")
+    print(f"output: {trainer.args.output_dir}")
+    print("--dry_run: stopped before the first step.")
