@@ -15,6 +15,7 @@ FLOORS = {
     "ranking": 0,
     "text": 0,
     "logps": 0,
+    "adapters": 0,
     "formatters": 1,
     "loading": 1,
     "tokenizer": 1,

@@ -1,0 +1,151 @@
+"""Models and adapters from disk: safetensors only, no code of the model's own, an adapter only on its own base."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from peft import PeftConfig, PeftModel, get_peft_model
+from safetensors import safe_open
+from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+def is_adapter(path: str | PathLike[str]) -> bool:
+    """Whether a folder on this machine holds an adapter and not a whole model."""
+    return (Path(path) / CONFIG).is_file()
+
+
+def adapter_folder(path: str | PathLike[str]) -> Path:
+    """The folder with both files of an adapter: `path` itself, or the cached copy of a repository on the Hub.
+
+    Raises:
+        ValueError: There is no such folder or repository, or one of the two files is missing.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(str(path), allow_patterns=[CONFIG, WEIGHTS]))
+        except (HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
+            raise ValueError(
+                f"No adapter {path}: no folder of that name here, nor a repository within reach."
+            ) from error
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        pickled = (
+            " A pickled adapter_model.bin is not loaded: save it again as safetensors." if WEIGHTS in missing else ""
+        )
+        raise ValueError(f"{path} is no adapter that can be loaded: {' and '.join(missing)} missing.{pickled}")
+    return folder
+
+
+def read_adapter_config(path: str | PathLike[str]) -> PeftConfig:
+    """What an adapter says of itself: its `task_type`, its `base_model_name_or_path`, its modules."""
+    return PeftConfig.from_pretrained(str(adapter_folder(path)))
+
+
+def adapter_keys(path: str | PathLike[str]) -> list[str]:
+    """Names of the tensors in an adapter's file; the weights themselves are not read."""
+    with safe_open(adapter_folder(path) / WEIGHTS, framework="pt") as tensors:
+        return list(tensors.keys())
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from reporting what is looked at right after (new heads, weights left over)."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def load_base(
+    auto_class: Any,
+    name_or_path: str | PathLike[str],
+    *,
+    load_in_4bit: bool = False,
+    dtype: str | torch.dtype = "auto",
+    **kwargs: Any,
+) -> Any:
+    """Load a model with one of the `AutoModelFor...` classes onto the accelerator, or the CPU where there is none.
+
+    Args:
+        auto_class: `AutoModelForCausalLM` or `AutoModelForSequenceClassification`.
+        name_or_path (`str`): Folder, or repository id on the Hub.
+        load_in_4bit (`bool`, *optional*, defaults to `False`): Quantize the linear layers to NF4, as the recipes do.
+        dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): `"auto"` is what the weights are saved in.
+        kwargs: Passed to `from_pretrained`, such as `num_labels` or `revision`.
+    """
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    if load_in_4bit:
+        # The CPU and cards before Ampere are slow in bfloat16 or lack it.
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        compute_dtype = torch.bfloat16 if bf16 else torch.float16 if device.type == "cuda" else torch.float32
+        kwargs["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute_dtype,
+        )
+    return auto_class.from_pretrained(
+        name_or_path,
+        dtype=dtype,
+        device_map={"": device},
+        use_safetensors=True,
+        trust_remote_code=False,
+        **kwargs,
+    )
+
+
+def attach_adapter(model: PreTrainedModel | PeftModel, path: str | PathLike[str], adapter_name: str) -> PeftModel:
+    """Load an adapter, frozen, beside those that `model` has, in place; the new one becomes the active one.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or `PeftModel`): A base model, or one with adapters already.
+        path (`str`): Folder, or repository id on the Hub, with `adapter_config.json` and `adapter_model.safetensors`.
+        adapter_name (`str`): Name under which `set_adapter` finds it.
+
+    Raises:
+        ValueError: Files are missing, or the adapter does not belong to this base: other modules, another number of
+            layers, other shapes. `model` is of no further use then.
+    """
+    folder = str(adapter_folder(path))
+    config = PeftConfig.from_pretrained(folder)
+    config.inference_mode = True
+    base_name = model.config.name_or_path
+    stranger = f"The adapter {path} does not belong to the base model {base_name}"
+    if config.base_model_name_or_path and config.base_model_name_or_path != base_name:
+        stranger += f" (it was trained on {config.base_model_name_or_path})"
+    try:
+        if isinstance(model, PeftModel):
+            peft_model = model
+        else:
+            config.base_model_name_or_path = model.name_or_path  # the same base, perhaps at another place by now
+            peft_model = get_peft_model(model, config, adapter_name)  # type: ignore[assignment]
+        result = peft_model.load_adapter(folder, adapter_name, torch_device=str(model.device))
+    except (ValueError, KeyError) as error:  # modules the base does not have
+        raise ValueError(f"{stranger}: {error}") from error
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        first = next(line.strip() for line in str(error).splitlines() if "size mismatch" in line)
+        raise ValueError(f"{stranger}: {first}") from error
+    odd = [*result.missing_keys, *result.unexpected_keys]
+    if odd:
+        raise ValueError(f"{stranger}: {len(odd)} tensors are on one side only, {odd[0]} for one.")
+    peft_model.set_adapter(adapter_name)
+    peft_model.requires_grad_(False)
+    return peft_model.eval()
