@@ -1,0 +1,71 @@
+"""What is looked at before training: sources of rewards, ends of completions, prompts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset, IterableDataset
+from peft import PeftModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from .config import PPOConfig
+from .experience import ExperienceMaker
+
+
+def as_list(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def check_sources(reward_funcs: list[Any], tokenizers: list[Any], args: PPOConfig) -> None:
+    if not reward_funcs:
+        raise ValueError("No reward: pass a function, a reward model or a path as reward_funcs.")
+    for name, given in {"reward_weights": args.reward_weights, "reward_processing_classes": tokenizers}.items():
+        if given is not None and len(given) != len(reward_funcs):
+            raise ValueError(f"{len(given)} {name} for {len(reward_funcs)} reward_funcs; give one for each.")
+
+
+def special_eos_ids(policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokenizer's EOS, and what else the model declares as an end (of a turn, say).
+
+    A config's default may name an id that is an ordinary token in this tokenizer, so only special ones count.
+    """
+    declared = policy.generation_config.eos_token_id
+    declared = [declared] if isinstance(declared, int) else (declared or [])
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return [tokenizer.eos_token_id, *(i for i in declared if i in special and i != tokenizer.eos_token_id)]
+
+
+def check_datasets(
+    train_dataset: Any, eval_dataset: Any, maker: ExperienceMaker, args: PPOConfig, config: PreTrainedConfig
+) -> None:
+    """Raise where a dataset holds no prompts, too few of them, an empty one or one that is too long."""
+    evals = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
+    for name, dataset in ({"train_dataset": train_dataset} | evals).items():
+        if dataset is None and name == "eval_dataset":
+            continue
+        if isinstance(dataset, IterableDataset):
+            raise ValueError(f"{name} is a stream; PPOTrainer needs a Dataset, whose order it can resume.")
+        if not isinstance(dataset, Dataset) or len(dataset) == 0 or "prompt" not in dataset.column_names:
+            raise ValueError(f"{name} has no prompts; pass a Dataset with a column 'prompt' and at least one row.")
+        _check_lengths(name, dataset["prompt"][:], maker, args, config)
+    if len(train_dataset) < args.episodes_per_rollout:
+        raise ValueError(
+            f"{len(train_dataset)} prompts do not fill one rollout of {args.episodes_per_rollout}; lower "
+            "per_device_train_batch_size, gradient_accumulation_steps or steps_per_generation."
+        )
+
+
+def _check_lengths(
+    name: str, prompts: Sequence[Any], maker: ExperienceMaker, args: PPOConfig, config: PreTrainedConfig
+) -> None:
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    room = positions - args.max_completion_length if positions else None
+    limits = [limit for limit in (args.max_prompt_length, room) if limit is not None]
+    for row, ids in enumerate(maker.prompt_ids(prompts)):
+        if not ids:
+            raise ValueError(f"The prompt in row {row} of {name} is empty: it has no token to continue from.")
+        if limits and len(ids) > min(limits):
+            raise ValueError(
+                f"The prompt in row {row} of {name} has {len(ids)} tokens; the limit is {min(limits)} "
+                f"(max_prompt_length {args.max_prompt_length}; the model's {positions} positions less "
+                f"max_completion_length {args.max_completion_length}). Shorten or drop it beforehand."
+            )
