@@ -11,7 +11,8 @@ from peft import PeftModel, TaskType
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from .adapters import attach_adapter, load_base, read_adapter_config
+from .adapters import attach_adapter, eval_mode, load_base, read_adapter_config
+from .text.normalize import drop_half_syllable
 
 
 Messages = Sequence[Mapping[str, str]]
@@ -105,7 +106,7 @@ def generate_answers(
     control_ids = _control_ids(tokenizer)
 
     generations = []
-    with _eval_mode(model), _seeded(seed):
+    with eval_mode(model), _seeded(seed):
         for start in range(0, len(encoded), batch_size):
             batch = encoded[start : start + batch_size]
             input_ids = pad_sequence(batch, batch_first=True, padding_value=pad_id, padding_side="left")
@@ -135,7 +136,7 @@ def decode_answer(
     """
     dropped = _control_ids(tokenizer) if control_ids is None else control_ids
     kept = [i for i in ids if i not in dropped]
-    return _decode(tokenizer, kept).rstrip("\ufffd")
+    return drop_half_syllable(_decode(tokenizer, kept))
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
@@ -233,18 +234,6 @@ def _cut(
 def _before(stop_strings: Sequence[str], text: str) -> str:
     positions = [position for stop in stop_strings if (position := text.find(stop)) >= 0]
     return text[: min(positions)] if positions else text
-
-
-@contextmanager
-def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Every module in eval mode, and back into its own mode after: some may have been frozen in eval on purpose."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextmanager
