@@ -60,7 +60,7 @@ def kogpt2_like(folder: Path, *, emoji_special: bool = False) -> Path:
     """Character BPE, NFKC, Metaspace, model_type gpt2 and no tokenizer_config.json."""
     characters = [*"▁\n.,?!:;()[]{}'\"#*-_=+/~%&0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"]
     characters += [chr(code) for code in [*range(0x1100, 0x1113), *range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]]
-    characters += [*"“”‘’…·₩^|\\<>「」『』《》〈〉★☆♥♡→←■□○●※×÷±≤≥∞漢字日本あアéñüΩπ—–°"]
+    characters += [*"“”‘’·₩^|\\<>「」『』《》〈〉★☆♥♡→←■□○●※×÷±≤≥∞漢字日本あアéñüΩπ—–°"]
     characters += [char for char in syllables() if char not in KOGPT2_MISSING]
     merges = [
         ("▁", "안"),

@@ -137,8 +137,6 @@ def test_an_ordinary_unk_is_never_the_pad(tmp_path):
 
 def test_no_end_and_none_to_be_found_raises(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(healthy(tmp_path))
-    for name in ("config.json",):
-        (tmp_path / name).write_text(json.dumps({"model_type": "llama"}))
     backend = tokenizer.backend_tokenizer
     backend.add_special_tokens(["<|endoftext|>"])  # a second spelling of the end: which one is it?
     bare = PreTrainedTokenizerFast(tokenizer_object=backend)
@@ -158,13 +156,13 @@ def test_the_end_is_found_in_the_models_config(tmp_path):
 
 def test_an_end_that_is_several_tokens_becomes_one(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(healthy(tmp_path))
-    entry = max(tokenizer.get_vocab(), key=lambda token: (token.isascii() and token.isalpha(), len(token)))
-    size = len(tokenizer)
-    tokenizer.eos_token = "Ġ" + "the" if "Ġthe" in tokenizer.get_vocab() else entry
-    broken_ids = tokenizer.encode(tokenizer.eos_token, add_special_tokens=False)
-    fixed, _ = fix_tokenizer(tokenizer)
-    if broken_ids != [tokenizer.eos_token_id]:
-        assert fixed.encode(fixed.eos_token, add_special_tokens=False) == [tokenizer.eos_token_id]
+    # An entry in the alphabet of bytes: as text it is written otherwise.
+    tokenizer.eos_token = next(token for token in tokenizer.get_vocab() if token.startswith("Ġ") and len(token) > 3)
+    eos_id, size = tokenizer.eos_token_id, len(tokenizer)
+    assert len(tokenizer.encode(tokenizer.eos_token, add_special_tokens=False)) > 1
+    fixed, findings = fix_tokenizer(tokenizer)
+    assert by_code(findings)["eos_not_atomic"].fixed
+    assert fixed.encode(f"끝{fixed.eos_token}", add_special_tokens=False)[-1] == fixed.eos_token_id == eos_id
     assert len(fixed) == size
 
 
@@ -226,16 +224,14 @@ def test_a_config_alone_is_enough(kogpt2):
     assert (config.eos_token_id, config.pad_token_id) == (fixed.eos_token_id, fixed.pad_token_id)
 
 
-def test_a_tokenizer_trained_anew_is_not_taken_back(kogpt2):
+def test_a_tokenizer_trained_anew_is_not_taken_back(tmp_path):
     """It still carries the name of the one it was trained from, and has another vocabulary."""
-    old = AutoTokenizer.from_pretrained(kogpt2, **COURSE)
+    old = AutoTokenizer.from_pretrained(exaone_like(tmp_path))
     new = old.train_new_from_iterator(["새 어휘로 배웁니다. 안녕하세요"] * 50, vocab_size=300)
-    vocab = new.get_vocab()
-    try:
-        fixed, _ = fix_tokenizer(new)
-    except ValueError:
-        return
-    assert fixed.get_vocab() == vocab
+    assert new.name_or_path == old.name_or_path
+    fixed, findings = fix_tokenizer(new)
+    assert fixed.get_vocab() == new.get_vocab()
+    assert "pipeline_rebuilt" not in by_code(findings)
 
 
 @settings(max_examples=200, deadline=None)

@@ -4,16 +4,23 @@ from .check import check_tokenizer
 from .findings import Finding
 from .fix import fix_tokenizer
 from .load import load_tokenizer, load_tokenizer_with_findings
+from .pipeline import unicode_form
+from .save import save_portable
+from .sequences import TokenizedRow, tokenize_rows
 from .templates import read_template, set_chat_template, template_names
 
 
 __all__ = [
     "Finding",
+    "TokenizedRow",
     "check_tokenizer",
     "fix_tokenizer",
     "load_tokenizer",
     "load_tokenizer_with_findings",
     "read_template",
+    "save_portable",
     "set_chat_template",
     "template_names",
+    "tokenize_rows",
+    "unicode_form",
 ]

@@ -1,5 +1,7 @@
 """`check_tokenizer`: everything that is wrong or remarkable about a tokenizer, measured, never guessed by name."""
 
+from collections.abc import Sequence
+
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .chat import check_template
@@ -13,6 +15,8 @@ from .pipeline import (
     check_pipeline,
     check_text_specials,
 )
+from .rows import check_rows
+from .sequences import Row
 from .special_tokens import check_model, check_special_tokens
 from .subject import Subject
 
@@ -32,7 +36,11 @@ CHECKS = (
 
 
 def check_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel | PreTrainedConfig | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel | PreTrainedConfig | None = None,
+    rows: Sequence[Row] | None = None,
+    *,
+    max_length: int = 1024,
 ) -> list[Finding]:
     """What a user should know about a tokenizer before training with it, the worst first, one finding per code.
 
@@ -40,8 +48,17 @@ def check_tokenizer(
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): It is not changed.
         model ([`~transformers.PreTrainedModel`] or [`~transformers.PreTrainedConfig`], *optional*): Compared with the
             tokenizer. Without it the size of the embedding is read from the config.json beside the tokenizer.
+        rows (list of `dict` or [`datasets.Dataset`], *optional*): Rows of one TRL type, standard or conversational;
+            how the tokenizer treats them is counted.
+        max_length (`int`, *optional*, defaults to `1024`): Length, in tokens, that the trainer will be given; TRL's
+            default.
+
+    Raises:
+        ValueError: The rows have the columns of no TRL type.
     """
-    return findings_of(Subject(tokenizer, model))
+    subject = Subject(tokenizer, model)
+    found = findings_of(subject)
+    return worst_first([*found, *check_rows(subject, rows, max_length)]) if rows is not None else found
 
 
 def findings_of(subject: Subject) -> list[Finding]:

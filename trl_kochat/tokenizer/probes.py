@@ -1,5 +1,10 @@
 """Texts that the checks put through a tokenizer. All written for this purpose."""
 
+import re
+
+
+HANGUL = re.compile("[가-힣]")
+
 # Everyday Korean of several registers. What is lost here is lost in any data.
 SENTENCES = (
     "안녕하세요. 오늘은 날씨가 맑아서 공원까지 걸어갔어요.",

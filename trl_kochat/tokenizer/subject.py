@@ -97,6 +97,10 @@ class Subject:
         unk_id = model.get("unk_id")
         return None if unk_id is None else model["vocab"][unk_id][0]
 
+    @property
+    def model_unk_id(self) -> int | None:
+        return None if self.model_unk is None else self.vocab.get(self.model_unk)
+
     @cached_property
     def vocab_texts(self) -> list[str]:
         """What the entries of the vocabulary read as, without added tokens and without pieces of a character."""
@@ -114,10 +118,14 @@ class Subject:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, nothing added."""
+        if not texts:  # which the tokenizer does not take
+            return []
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Texts of the ids, special tokens included, nothing cleaned up."""
+        if not ids:
+            return []
         return self.tokenizer.batch_decode(
             [list(row) for row in ids], skip_special_tokens=False, clean_up_tokenization_spaces=False
         )

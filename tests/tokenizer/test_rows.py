@@ -1,0 +1,239 @@
+import unicodedata
+
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+
+from tests.tokenizers import byte_fallback, kogpt2_like, qwen_like
+from trl_kochat.tokenizer import check_tokenizer, load_tokenizer, tokenize_rows
+from trl_kochat.tokenizer.rows import check_rows
+from trl_kochat.tokenizer.subject import Subject
+
+
+PROMPTS = ["오늘 미세먼지 어때?", "불고기용 고기 한우에요?", "파이썬이 뭐야?\n자세히", ""]
+ANSWERS = ["맑아요.", "네, 한우입니다. " * 5, "언어 ㅋㅋ", "(음) 글쎄요"]
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def assistant(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def completion_rows(conversational=True):
+    wrap = (user, assistant) if conversational else (str, str)
+    return [{"prompt": wrap[0](p), "completion": wrap[1](a)} for p, a in zip(PROMPTS, ANSWERS, strict=True)]
+
+
+def preference_rows(conversational=True):
+    wrap = (user, assistant) if conversational else (str, str)
+    return [
+        {"prompt": wrap[0](p), "chosen": wrap[1](a), "rejected": wrap[1](a[::-1])}
+        for p, a in zip(PROMPTS, ANSWERS, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return load_tokenizer(kogpt2_like(tmp_path_factory.mktemp("kogpt2")))
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return GPT2LMHeadModel(tiny_config(tokenizer))
+
+
+def tiny_config(tokenizer):
+    return GPT2Config(vocab_size=len(tokenizer), n_embd=8, n_layer=1, n_head=1, n_positions=512, num_labels=1)
+
+
+def arguments(config, folder, **kwargs):
+    return config(output_dir=str(folder), report_to="none", bf16=False, use_cpu=True, **kwargs)
+
+
+@pytest.mark.parametrize("conversational", [True, False])
+def test_completions_are_what_sft_trainer_makes(tmp_path, tokenizer, model, conversational):
+    rows = completion_rows(conversational)
+    args = arguments(SFTConfig, tmp_path, max_length=None)
+    trainer = SFTTrainer(model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    for ours, theirs in zip(tokenize_rows(tokenizer, rows), trainer.train_dataset, strict=True):
+        ids, start = ours.sequences["completion"], ours.completion_start
+        assert ids == theirs["input_ids"]
+        assert [-100] * start + ids[start:] == theirs["labels"]
+
+
+@pytest.mark.parametrize("conversational", [True, False])
+def test_preferences_are_what_dpo_trainer_makes(tmp_path, tokenizer, model, conversational):
+    rows = preference_rows(conversational)
+    args = arguments(DPOConfig, tmp_path, max_length=None)
+    trainer = DPOTrainer(
+        model,
+        ref_model=GPT2LMHeadModel(tiny_config(tokenizer)),
+        args=args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+    for ours, theirs in zip(tokenize_rows(tokenizer, rows), trainer.train_dataset, strict=True):
+        assert ours.prompt_ids[: ours.completion_start] == theirs["prompt_ids"]
+        for column in ("chosen", "rejected"):
+            assert ours.sequences[column][ours.completion_start :] == theirs[f"{column}_ids"]
+
+
+def test_preferences_are_what_reward_trainer_makes(tmp_path, tokenizer):
+    model = GPT2ForSequenceClassification(tiny_config(tokenizer))
+    args = arguments(RewardConfig, tmp_path, max_length=None)
+    rows = preference_rows()
+    trainer = RewardTrainer(model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    for ours, theirs in zip(tokenize_rows(tokenizer, rows), trainer.train_dataset, strict=True):
+        assert ours.sequences == {"chosen": theirs["chosen_ids"], "rejected": theirs["rejected_ids"]}
+
+
+def test_messages_and_text_are_what_sft_trainer_makes(tmp_path, tokenizer, model):
+    conversations = [{"messages": user(p) + assistant(a)} for p, a in zip(PROMPTS, ANSWERS, strict=True)]
+    for rows in (conversations, [{"text": a} for a in ANSWERS]):
+        args = arguments(SFTConfig, tmp_path, max_length=None)
+        trainer = SFTTrainer(model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+        for ours, theirs in zip(tokenize_rows(tokenizer, rows), trainer.train_dataset, strict=True):
+            assert list(ours.sequences.values()) == [theirs["input_ids"]] == [theirs["labels"]]
+            assert ours.completion_start == 0
+
+
+def test_prompts_alone_have_no_sequences(tokenizer):
+    row = tokenize_rows(tokenizer, [{"prompt": user("안녕?")}])[0]
+    assert row.type == "prompt_only" and row.sequences == {} and row.length == len(row.prompt_ids)
+
+
+def test_a_datasets_row_is_a_row(tokenizer):
+    rows = preference_rows()
+    assert tokenize_rows(tokenizer, Dataset.from_list(rows)) == tokenize_rows(tokenizer, rows)
+
+
+def test_chat_template_kwargs_of_a_row_reach_the_template(tokenizer):
+    template = tokenizer.chat_template
+    row = {"prompt": user("안녕?"), "chat_template_kwargs": {"chat_template": "{{ messages[0]['content'] * 2 }}"}}
+    assert tokenizer.decode(tokenize_rows(tokenizer, [row])[0].prompt_ids) == "안녕?안녕?"
+    assert tokenizer.chat_template == template
+
+
+def test_rows_of_no_type_say_what_was_expected(tokenizer):
+    with pytest.raises(ValueError, match="columns answer, question are no rows of TRL"):
+        tokenize_rows(tokenizer, [{"question": "가", "answer": "나"}])
+    with pytest.raises(ValueError, match="no rows of TRL"):
+        check_tokenizer(tokenizer, rows=[{"question": "가", "answer": "나"}])
+
+
+def test_conversations_need_a_template(tmp_path):
+    bare = load_tokenizer(kogpt2_like(tmp_path), chat_template=None)
+    with pytest.raises(ValueError, match="set_chat_template"):
+        tokenize_rows(bare, completion_rows())
+    # A check still tells what can be told.
+    codes = {finding.code for finding in check_tokenizer(bare, rows=completion_rows())}
+    assert {"no_chat_template", "rows_tokens"} <= codes
+
+
+def found(tokenizer, rows, **kwargs):
+    return {finding.code: finding for finding in check_tokenizer(tokenizer, rows=rows, **kwargs)}
+
+
+def test_tokens_per_syllable_and_eojeol(tokenizer):
+    # ▁안녕 하세 요. is five syllables in three tokens; English does not count for syllables.
+    rows = [{"prompt": "안녕하세요.", "completion": "abcd"}]
+    measured = found(tokenizer, rows)["rows_tokens"].measured
+    assert measured["tokens_per_syllable"] == pytest.approx(3 / 5)
+    assert measured["tokens_per_eojeol"] == pytest.approx((3 + 5) / 2)
+
+
+def test_unknown_rate_names_the_most_frequent(tokenizer):
+    rows = [{"prompt": "걔가?", "completion": "걔 @"}] * 2 + [{"prompt": "안녕?", "completion": "네"}]
+    finding = found(tokenizer, rows)["rows_unknown"]
+    assert finding.severity == "warning"
+    assert list(finding.measured["characters"].items()) == [("걔", 4), ("@", 2)]
+    assert finding.measured["tokens"] == 6
+    assert "rows_unknown" not in found(tokenizer, [{"prompt": "안녕?", "completion": "네"}])
+
+
+def test_decomposed_rows_and_their_cost(tokenizer, tmp_path):
+    rows = [
+        {"prompt": "안녕?", "completion": unicodedata.normalize("NFD", "오늘 날씨가 좋네요")},
+        {"prompt": "나", "completion": "다"},
+    ]
+    finding = found(tokenizer, rows)["rows_decomposed"]
+    assert finding.severity == "info" and finding.measured == {"rows": 1, "share": 0.5, "cost": 1.0}
+    finding = found(AutoTokenizer.from_pretrained(byte_fallback(tmp_path)), rows)["rows_decomposed"]
+    assert finding.severity == "warning" and finding.measured["cost"] > 1.5
+    assert "rows_decomposed" not in found(tokenizer, rows[1:])
+
+
+def test_a_prompt_that_ends_in_a_space_is_no_prefix(tmp_path):
+    """The space goes to the next word's token, so the prompt's last token is not there."""
+    tokenizer = AutoTokenizer.from_pretrained(qwen_like(tmp_path))
+    rows = [{"prompt": "답: ", "completion": answer} for answer in ("정말", "날씨", "정말이요")]
+    finding = found(tokenizer, rows)["rows_prefix"]
+    assert finding.severity == "warning" and finding.measured == {"rows": 3, "share": 1.0}
+    assert "' '" in finding.message
+    rows = [{"prompt": "답:", "completion": " " + row["completion"]} for row in rows]
+    assert "rows_prefix" not in found(tokenizer, rows)
+
+
+@pytest.mark.parametrize("trainer_class", [SFTTrainer, DPOTrainer, RewardTrainer])
+@pytest.mark.parametrize("max_length", [51, 58, 80])
+def test_what_max_length_drops_is_what_the_trainer_drops(tmp_path, tokenizer, trainer_class, max_length):
+    rows = completion_rows() if trainer_class is SFTTrainer else preference_rows()
+    config = {SFTTrainer: SFTConfig, DPOTrainer: DPOConfig, RewardTrainer: RewardConfig}[trainer_class]
+    head = GPT2ForSequenceClassification if trainer_class is RewardTrainer else GPT2LMHeadModel
+    model = head(tiny_config(tokenizer))
+    extra = {"ref_model": head(tiny_config(tokenizer))} if trainer_class is DPOTrainer else {}
+    args = arguments(config, tmp_path, max_length=max_length)
+    dataset = Dataset.from_list(rows)
+    lengths = [row.length for row in tokenize_rows(tokenizer, rows)]
+    assert min(lengths) < max_length < max(lengths)
+    measured = found(tokenizer, rows, max_length=max_length)["rows_length"].measured
+    trainer = trainer_class(model, args=args, train_dataset=dataset, processing_class=tokenizer, **extra)
+    told = measured["trainers"][trainer_class.__name__]
+    assert told["drops"] == len(rows) - len(trainer.train_dataset)
+    if trainer_class is SFTTrainer:
+        eos = tokenizer.eos_token_id
+        assert told["cuts"] == sum(row["input_ids"][-1] != eos for row in trainer.train_dataset)
+
+
+def test_rows_that_fit_are_not_mentioned(tokenizer):
+    assert "rows_length" not in found(tokenizer, completion_rows())
+
+
+def test_prompts_without_room_for_an_answer(tokenizer):
+    rows = [{"prompt": user("안녕?")}, {"prompt": user("가" * 100)}]
+    finding = found(tokenizer, rows, max_length=96)["rows_length"]
+    assert finding.measured["trainers"] == {"An online trainer": {"finds no room for an answer in": 1}}
+
+
+def test_rows_longer_than_the_learned_positions_are_an_error(tokenizer):
+    rows = [{"prompt": "가" * 600, "completion": "나"}, {"prompt": "다", "completion": "라"}]
+    config = tiny_config(tokenizer)
+    finding = {f.code: f for f in check_tokenizer(tokenizer, config, rows)}["rows_positions"]
+    assert finding.severity == "error" and finding.measured == {"rows": 1, "positions": 512}
+    assert "rows_positions" not in {f.code for f in check_tokenizer(tokenizer, config, rows, max_length=512)}
+
+
+def test_no_rows_are_no_findings(tokenizer):
+    assert not [finding for finding in check_tokenizer(tokenizer, rows=[]) if finding.code.startswith("rows")]
+
+
+TEXT = st.text(st.sampled_from("안녕걔@ ㅋ😀a.\n\u1112\u1161"), max_size=12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(pairs=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4), max_length=st.integers(1, 60))
+def test_any_rows_can_be_checked(tokenizer, pairs, max_length):
+    rows = [{"prompt": user(p), "chosen": assistant(c), "rejected": assistant(r)} for p, c, r in pairs]
+    for finding in check_rows(Subject(tokenizer), rows, max_length):
+        share = finding.measured.get("share", finding.measured.get("rate", 0))
+        assert 0 <= share <= 1
+    for row in tokenize_rows(tokenizer, rows):
+        for ids in row.sequences.values():
+            assert ids[: row.completion_start] == row.prompt_ids[: row.completion_start]
+            assert ids[-1] == tokenizer.eos_token_id

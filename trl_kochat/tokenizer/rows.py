@@ -1,0 +1,181 @@
+"""Checks of a tokenizer on the rows it is going to train on."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from .findings import Finding, Severity
+from .probes import HANGUL
+from .sequences import Row, TokenizedRow, is_conversational, texts_of, tokenize_rows
+from .special_tokens import learned_positions
+from .subject import Subject
+
+
+# Above this share a shortcoming is worth a warning; below it is a remark.
+NOTABLE = 0.01
+
+
+def check_rows(subject: Subject, rows: Sequence[Row], max_length: int) -> Iterator[Finding]:
+    rows = list(rows)
+    if not rows:
+        return
+    texts = [text for row in rows for text in texts_of(row)]
+    ids = subject.encode(texts)
+    # Without a template conversations cannot be rendered, as a finding of its own says.
+    renders = bool(subject.tokenizer.chat_template) or not is_conversational(rows[0])
+    tokenized = tokenize_rows(subject.tokenizer, rows) if renders else []
+    yield _check_tokens(texts, ids, len(rows), [row.length for row in tokenized])
+    yield from _check_unknown(subject, texts, ids)
+    yield from _check_decomposed(subject, rows, texts, ids)
+    if not tokenized:
+        return
+    yield from _check_prefix(subject, tokenized)
+    yield from _check_length(subject, tokenized, max_length)
+
+
+def _check_tokens(
+    texts: Sequence[str], ids: Sequence[Sequence[int]], num_rows: int, lengths: Sequence[int]
+) -> Finding:
+    tokens = sum(map(len, ids))
+    eojeols = sum(len(text.split()) for text in texts)
+    korean_tokens = korean_syllables = 0
+    for text, row in zip(texts, ids, strict=True):
+        hangul = len(HANGUL.findall(text))
+        if 2 * hangul >= len("".join(text.split())) > 0:
+            korean_syllables += hangul
+            korean_tokens += len(row)
+    per_syllable = korean_tokens / korean_syllables if korean_syllables else None
+    per_eojeol = tokens / eojeols if eojeols else None
+    costs = [
+        f"{value:.2f} per {unit}" for value, unit in ((per_syllable, "syllable"), (per_eojeol, "eojeol")) if value
+    ]
+    return Finding(
+        "rows_tokens",
+        "info",
+        f"{num_rows:,} rows hold {tokens:,} tokens of text" + (f": {', '.join(costs)}." if costs else "."),
+        measured={
+            "rows": num_rows,
+            "tokens": tokens,
+            "tokens_per_syllable": per_syllable and round(per_syllable, 3),
+            "tokens_per_eojeol": per_eojeol and round(per_eojeol, 3),
+        },
+    )
+
+
+def _check_unknown(subject: Subject, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> Iterator[Finding]:
+    counts = Counter("".join(texts))
+    characters = [char for char in counts if char.isprintable() and not char.isspace()]
+    encoded = subject.encode([f"가{char}나" for char in characters])
+    unk_id = subject.model_unk_id
+    if unk_id is not None:
+        unknown = Counter({char: counts[char] for char, row in zip(characters, encoded, strict=True) if unk_id in row})
+        tokens, unknown_tokens = sum(map(len, ids)), sum(row.count(unk_id) for row in ids)
+        if unknown_tokens:
+            rate = unknown_tokens / tokens
+            yield Finding(
+                "rows_unknown",
+                _severity(rate),
+                f"{rate:.2%} of the tokens are unknown ({subject.model_unk})"
+                + (f", most often {_most_common(unknown)}." if unknown else "."),
+                measured={"rate": rate, "tokens": unknown_tokens, "characters": dict(unknown.most_common(20))},
+            )
+    decoded = ("".join(back.split()) for back in subject.decode(encoded))
+    vanished = Counter({char: counts[char] for char, back in zip(characters, decoded, strict=True) if back == "가나"})
+    if vanished:
+        yield Finding(
+            "rows_vanish",
+            "warning",
+            f"{vanished.total():,} characters of the rows leave no token at all, most often {_most_common(vanished)}.",
+            measured={"characters": dict(vanished.most_common(20)), "total": vanished.total()},
+        )
+
+
+def _most_common(counts: Counter[str]) -> str:
+    return ", ".join(f"{char} ({count:,})" for char, count in counts.most_common(8))
+
+
+def _check_decomposed(
+    subject: Subject, rows: Sequence[Row], texts: Sequence[str], ids: Sequence[Sequence[int]]
+) -> Iterator[Finding]:
+    loose = [index for index, text in enumerate(texts) if not unicodedata.is_normalized("NFC", text)]
+    if not loose:
+        return
+    num_rows = sum(any(not unicodedata.is_normalized("NFC", text) for text in texts_of(row)) for row in rows)
+    composed = subject.encode([unicodedata.normalize("NFC", texts[index]) for index in loose])
+    tokens, tokens_nfc = sum(len(ids[index]) for index in loose), sum(map(len, composed))
+    share, cost = num_rows / len(rows), tokens / tokens_nfc
+    yield Finding(
+        "rows_decomposed",
+        _severity(share) if cost > 1 else "info",
+        f"{num_rows:,} of {len(rows):,} rows ({share:.1%}) hold text that is not composed (NFC)"
+        + (
+            f", which costs {cost:.1f} times the tokens: normalize_text(text) before training."
+            if cost > 1
+            else "; this tokenizer composes it."
+        ),
+        measured={"rows": num_rows, "share": share, "cost": round(cost, 2)},
+    )
+
+
+def _check_prefix(subject: Subject, tokenized: Sequence[TokenizedRow]) -> Iterator[Finding]:
+    broken = [row for row in tokenized if not row.prompt_is_prefix]
+    if not broken:
+        return
+    share = len(broken) / len(tokenized)
+    ends = Counter(subject.decode([row.prompt_ids[row.completion_start :]])[0] for row in broken)
+    end, count = ends.most_common(1)[0]
+    yield Finding(
+        "rows_prefix",
+        _severity(share),
+        f"In {len(broken):,} of {len(tokenized):,} rows ({share:.1%}) the prompt's tokens do not begin those of prompt "
+        f"and answer, most often at {end!r} ({count:,}): the end of the prompt is left out of training. End prompts on "
+        "a character that merges with nothing, not on a space.",
+        measured={"rows": len(broken), "share": share},
+    )
+
+
+def _check_length(subject: Subject, tokenized: Sequence[TokenizedRow], max_length: int) -> Iterator[Finding]:
+    longest = max(row.length for row in tokenized)
+    losses = losses_by_length(tokenized, max_length)
+    worst = max(max(loss.values()) for loss in losses.values())
+    if worst:
+        told = (" and ".join(f"{what} {count:,}" for what, count in loss.items()) for loss in losses.values())
+        yield Finding(
+            "rows_length",
+            _severity(worst / len(tokenized)),
+            f"max_length {max_length:,} is too short for some of {len(tokenized):,} rows (longest {longest:,} tokens): "
+            + "; ".join(f"{trainer} {text}" for trainer, text in zip(losses, told, strict=True))
+            + ". Nobody says so, and a row that is cut has no EOS.",
+            measured={"max_length": max_length, "longest": longest, "trainers": losses},
+        )
+    positions = learned_positions(subject)
+    if positions and min(longest, max_length) > positions:
+        too_long = sum(min(row.length, max_length) > positions for row in tokenized)
+        yield Finding(
+            "rows_positions",
+            "error",
+            f"{too_long:,} rows are longer than the {positions:,} learned positions: IndexError. Set max_length to "
+            f"{positions:,} or less.",
+            measured={"rows": too_long, "positions": positions},
+        )
+
+
+def losses_by_length(tokenized: Sequence[TokenizedRow], max_length: int) -> dict[str, dict[str, int]]:
+    """Trainer to what it does to rows that `max_length` is too short for, with their number.
+
+    `SFTTrainer` drops rows with no answer token left, `DPOTrainer` those whose prompt fills it, and both cut the
+    others; `RewardTrainer` drops whatever is longer (TRL 1.16, `truncation_mode="keep_start"`).
+    """
+    over = sum(row.length > max_length for row in tokenized)
+    full = sum(row.completion_start >= max_length for row in tokenized)
+    cuts = {"drops": full, "cuts": over - full}
+    return {
+        "preference": {"DPOTrainer": cuts, "RewardTrainer": {"drops": over}},
+        "prompt_completion": {"SFTTrainer": cuts},
+        "language_modeling": {"SFTTrainer": cuts},
+        "prompt_only": {"An online trainer": {"finds no room for an answer in": full}},
+    }[tokenized[0].type]
+
+
+def _severity(share: float) -> Severity:
+    return "warning" if share >= NOTABLE else "info"

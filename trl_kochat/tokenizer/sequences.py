@@ -1,0 +1,143 @@
+"""TRL rows as token ids, the way TRL's trainers make them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+
+Row = Mapping[str, Any]
+# Column sets of TRL's dataset types (https://huggingface.co/docs/trl/dataset_formats), the most telling first.
+_TYPES = {
+    "preference": ({"prompt", "chosen", "rejected"}, ("chosen", "rejected")),
+    "prompt_completion": ({"prompt", "completion"}, ("completion",)),
+    "language_modeling": ({"messages"}, ("messages",)),
+    "language_modeling_text": ({"text"}, ("text",)),
+    "prompt_only": ({"prompt"}, ()),
+}
+
+
+@dataclass(frozen=True)
+class TokenizedRow:
+    """A row of a TRL dataset as ids.
+
+    Args:
+        type (`str`): `"preference"`, `"prompt_completion"`, `"language_modeling"` or `"prompt_only"`.
+        prompt_ids (`list[int]`): What the model answers to at inference; empty in language modeling.
+        sequences (`dict`): Column, such as `"chosen"`, to the ids of prompt and answer together, EOS included.
+        completion_start (`int`): Position of the first token that is trained on: where prompt and sequences part. It
+            is `len(prompt_ids)` unless tokens merge across the border.
+    """
+
+    type: str
+    prompt_ids: list[int]
+    sequences: dict[str, list[int]]
+    completion_start: int
+
+    @property
+    def prompt_is_prefix(self) -> bool:
+        return self.completion_start == len(self.prompt_ids)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest sequence, or of the prompt where there is no answer."""
+        return max(map(len, self.sequences.values()), default=len(self.prompt_ids))
+
+
+def row_type(columns: set[str]) -> tuple[str, tuple[str, ...]]:
+    """TRL's name for rows with these columns, and the columns that hold answers.
+
+    Raises:
+        ValueError: No type that can be tokenized has these columns.
+    """
+    for name, (needed, answers) in _TYPES.items():
+        if needed <= columns:
+            return name.removesuffix("_text"), answers
+    raise ValueError(
+        f"Rows with the columns {', '.join(sorted(columns))} are no rows of TRL; expected prompt and completion, prompt, "
+        "chosen and rejected, prompt alone, messages, or text."
+    )
+
+
+def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> list[TokenizedRow]:
+    """Render and tokenize rows, standard or conversational, as `SFTTrainer`, `DPOTrainer` and `RewardTrainer` do.
+
+    Conversations go through the chat template, plain texts get EOS. Nothing is cut by length.
+
+    Raises:
+        ValueError: The columns are those of no TRL type, or there is no chat template for conversations.
+    """
+    rows = list(rows)
+    if not rows:
+        return []
+    kind, answers = row_type(set(rows[0]))
+    if kind == "language_modeling":
+        sequences = _tokenize(tokenizer, rows, [row[answers[0]] for row in rows], ends=True)
+        return [TokenizedRow(kind, [], {answers[0]: ids}, 0) for ids in sequences]
+    prompts = _tokenize(tokenizer, rows, [row["prompt"] for row in rows], generation=True)
+    columns = {
+        answer: _tokenize(tokenizer, rows, [row["prompt"] + row[answer] for row in rows], ends=True)
+        for answer in answers
+    }
+    tokenized = []
+    for index, prompt_ids in enumerate(prompts):
+        sequences_of_row = {answer: ids[index] for answer, ids in columns.items()}
+        start = min((_common(prompt_ids, ids) for ids in sequences_of_row.values()), default=len(prompt_ids))
+        tokenized.append(TokenizedRow(kind, prompt_ids, sequences_of_row, start))
+    return tokenized
+
+
+def is_conversational(row: Row) -> bool:
+    """Whether a row holds messages, which need a chat template, rather than text."""
+    _, answers = row_type(set(row))
+    return not isinstance(row[answers[0] if answers else "prompt"], str)
+
+
+def texts_of(row: Row) -> list[str]:
+    """The texts that people wrote in a row, without the template."""
+    _, answers = row_type(set(row))
+    values = [row[column] for column in dict.fromkeys(("prompt", *answers)) if column in row]
+    return [text for value in values for text in _contents(value)]
+
+
+def _contents(value: str | Sequence[Mapping[str, Any]]) -> list[str]:
+    return [value] if isinstance(value, str) else [message["content"] for message in value if message.get("content")]
+
+
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    values: Sequence[Any],
+    *,
+    generation: bool = False,
+    ends: bool = False,
+) -> list[list[int]]:
+    if isinstance(values[0], str):
+        eos = tokenizer.eos_token or ""
+        texts = [value if not ends or value.endswith(eos) else value + eos for value in values]
+        return tokenizer(texts, verbose=False)["input_ids"]
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "These rows are conversations and the tokenizer has no chat template: use load_tokenizer, or "
+            "set_chat_template(tokenizer, 'ko_instruct')."
+        )
+    options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": generation}
+    rendered: Any
+    if any(row.get("tools") or row.get("chat_template_kwargs") for row in rows):
+        rendered = [
+            tokenizer.apply_chat_template(
+                value, tools=row.get("tools"), **options, **(row.get("chat_template_kwargs") or {})
+            )
+            for row, value in zip(rows, values, strict=True)
+        ]
+    else:
+        rendered = tokenizer.apply_chat_template(list(values), **options)
+    # The template wrote what begins and ends a sequence.
+    return tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _common(ids: list[int], others: list[int]) -> int:
+    pair: list[Any] = [ids, others]
+    return len(os.path.commonprefix(pair))
