@@ -9,7 +9,6 @@ flag, or a key of `--config file.yaml`.
 """
 
 import os
-from functools import partial
 
 
 # TRL sends a ping when a trainer is built, unless this is set before its import. Set it to 0 if you want that.
@@ -17,19 +16,29 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from trl import DPOConfig, DPOTrainer
 
-from trl_kochat import RunReportCallback, format_dataset, load_rows, load_tokenizer, split_by_prompt
-from trl_kochat.evaluation import evaluate_dpo
+from trl_kochat import RunReportCallback, format_dataset, split_by_prompt
+from trl_kochat.evaluation import evaluate_answers, evaluate_dpo
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.orca import to_preference
-from trl_kochat.recipe import announce, describe, lora_arguments, make_trainer_safe, parse, row_summary, set_up_wandb
+from trl_kochat.recipe import (
+    announce,
+    describe,
+    load_raw_rows,
+    lora_arguments,
+    parse,
+    row_summary,
+    set_up_wandb,
+    use_float32_adapters,
+)
 from trl_kochat.sample import SAMPLE_DIR
+from trl_kochat.tokenizer import load_tokenizer_with_findings
 
 
 DEFAULTS = {
     # The post's values, except where a comment says "ours".
     "gpu": {
         "model_name_or_path": "LGAI-EXAONE/EXAONE-4.0-1.2B",  # ours, from the notebook: the post names no model
-        "dataset_name": "Intel/orca_dpo_pairs",
+        "dataset_name": ["Intel/orca_dpo_pairs"],
         "eval_fraction": 0.02,  # ours: some 250 pairs to measure on; the post holds none out
         "load_in_4bit": True,
         "use_bnb_nested_quant": True,  # ours: saves 0.4 bits a weight at no cost in quality (QLoRA, section 3)
@@ -55,7 +64,7 @@ DEFAULTS = {
     # Ours: small enough for two cores and two minutes, on the same 4-bit LoRA path.
     "cpu": {
         "model_name_or_path": str(SAMPLE_DIR / "tiny-ko"),
-        "dataset_name": str(SAMPLE_DIR / "orca_dpo_pairs.jsonl"),
+        "dataset_name": [str(SAMPLE_DIR / "orca_dpo_pairs.jsonl")],
         "eval_fraction": 0.2,
         "load_in_4bit": True,
         "use_bnb_nested_quant": True,
@@ -87,12 +96,13 @@ def main(argv: list[str] | None = None) -> None:
 
     # 2. Rows: conversational, so that TRL renders the template, once
     counts = RowCounts()
-    raw_rows = load_rows(arguments.dataset_name, split=arguments.dataset_train_split)
-    dataset = format_dataset(raw_rows, to_preference, counts=counts)
+    dataset = format_dataset(load_raw_rows(arguments), to_preference, counts=counts)
     train, held_out = split_by_prompt(dataset, arguments.eval_fraction, seed=arguments.split_seed)
 
     # 3. Trainer: the reference is the same base with the adapter off, so no second model
-    tokenizer = load_tokenizer(model_args.model_name_or_path, revision=model_args.model_revision)
+    tokenizer, findings = load_tokenizer_with_findings(
+        model_args.model_name_or_path, revision=model_args.model_revision, trust_remote_code=config.trust_remote_code
+    )
     trainer = DPOTrainer(
         model=model_args.model_name_or_path,
         args=config,
@@ -102,20 +112,25 @@ def main(argv: list[str] | None = None) -> None:
         quantization_config=quantization_config,
         peft_config=peft_config,
     )
-    make_trainer_safe(trainer)
+    use_float32_adapters(trainer)
     rows = row_summary(counts, train, held_out, trainer)
     if arguments.dry_run:
         describe(trainer, tokenizer, rows, train)
         return
 
     # 4. Train, and measure the held-out pairs before and after
+    def measure(model):
+        answers = evaluate_answers(model, tokenizer, held_out["prompt"])
+        return {**evaluate_dpo(model, tokenizer, held_out, beta=config.beta), **answers}
+
     report = RunReportCallback(
         recipe=plan.recipe,
         method="dpo",
         preset=plan.preset,
         model=model_args.model_name_or_path,
         rows=rows,
-        evaluate=partial(evaluate_dpo, tokenizer=tokenizer, rows=held_out, beta=config.beta),
+        tokenizer_findings=findings,
+        evaluate=measure,
     )
     trainer.add_callback(report)
     with report:

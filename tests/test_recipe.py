@@ -8,12 +8,12 @@ import torch
 from trl import DPOConfig
 
 from trl_kochat import recipe as recipe_module
-from trl_kochat.recipe import choose_preset, lora_arguments, make_trainer_safe, parse, precision, set_up_wandb
+from trl_kochat.recipe import choose_preset, lora_arguments, parse, precision, set_up_wandb, use_float32_adapters
 
 
 PRESETS = {
-    "cpu": {"model_name_or_path": "tiny", "dataset_name": "rows", "learning_rate": 1e-3, "report_to": ["none"]},
-    "gpu": {"model_name_or_path": "big", "dataset_name": "rows", "learning_rate": 5e-5, "report_to": ["wandb"]},
+    "cpu": {"model_name_or_path": "tiny", "dataset_name": ["rows"], "learning_rate": 1e-3, "report_to": ["none"]},
+    "gpu": {"model_name_or_path": "big", "dataset_name": ["rows"], "learning_rate": 5e-5, "report_to": ["wandb"]},
 }
 
 
@@ -128,6 +128,7 @@ def test_4bit_lora_arguments_reach_trl():
         "4",
         "--lora_target_modules",
         "q_proj",
+        "v_proj",
     ]
     _, _, config, model_args = parsed(*argv)
     quantization, peft = lora_arguments(model_args, config)
@@ -145,22 +146,16 @@ def test_without_bitsandbytes_lora_trains_without_4bit_and_says_so(monkeypatch, 
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def trainer_with_bf16_adapter(fp16):
+@pytest.mark.parametrize(
+    ("fp16", "bf16", "dtype"),
+    [(True, False, torch.float32), (False, False, torch.float32), (False, True, torch.bfloat16)],
+    ids=["fp16 on a T4", "float32 on a CPU", "bf16"],
+)
+def test_adapters_train_in_a_number_format_that_the_training_can_take(fp16, bf16, dtype):
     model = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
     model.bias.requires_grad = False
-    return SimpleNamespace(model=model, args=SimpleNamespace(fp16=fp16))
-
-
-def test_fp16_training_gets_float32_adapters():
-    trainer = trainer_with_bf16_adapter(fp16=True)
-    make_trainer_safe(trainer)
-    assert trainer.model.weight.dtype == torch.float32 and trainer.model.bias.dtype == torch.bfloat16
-
-
-def test_bf16_training_keeps_trls_adapters():
-    trainer = trainer_with_bf16_adapter(fp16=False)
-    make_trainer_safe(trainer)
-    assert trainer.model.weight.dtype == torch.bfloat16
+    use_float32_adapters(SimpleNamespace(model=model, args=SimpleNamespace(fp16=fp16, bf16=bf16)))
+    assert model.weight.dtype == dtype and model.bias.dtype == torch.bfloat16
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 Each function is given to `RunReportCallback(evaluate=...)`; numbers go into the table, lists into the histograms.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -13,7 +14,10 @@ from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .generation import generate_answers
 from .logps import response_logps
+from .scoring import score_completions
+from .text.health import summarize_health
 
 
 def better_share(first: Iterable[float], second: Iterable[float]) -> float:
@@ -23,6 +27,64 @@ def better_share(first: Iterable[float], second: Iterable[float]) -> float:
     0.5
     """
     return fmean(0.5 * (a > b) + 0.5 * (a >= b) for a, b in zip(first, second, strict=True))
+
+
+@torch.no_grad()
+def evaluate_sft(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, float]:
+    """`eval_loss`: mean negative log-probability of an answer token, EOS included, over all held-out answers."""
+    logps: list[torch.Tensor] = []
+    for row in tqdm(list(rows), desc="Measuring held-out answers", leave=False):
+        answer = row["completion"][-1]["content"]
+        logps += response_logps(model, tokenizer, row["prompt"], [answer], per_token=True)
+    return {"eval_loss": -torch.cat(logps).mean().item()}
+
+
+def evaluate_reward(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, float | list[float]]:
+    """How a reward model orders held-out pairs.
+
+    Returns:
+        `accuracy` (share of pairs whose chosen answer scores higher, a tie counting half), `margin` (mean difference),
+        `accuracy_rank_distance_N` for each rank distance of the pairs when they have a `margin`, and the lists
+        `chosen_scores` and `rejected_scores`.
+    """
+    pairs = list(rows)
+    prompts = [pair["prompt"] for pair in pairs]
+    chosen, rejected = (
+        score_completions(model, tokenizer, prompts, [pair[side] for pair in pairs]) for side in ("chosen", "rejected")
+    )
+    measured: dict[str, float | list[float]] = {
+        "accuracy": better_share(chosen, rejected),
+        "margin": fmean(a - b for a, b in zip(chosen, rejected, strict=True)),
+    }
+    scored = sorted(zip((pair.get("margin") or 0.0 for pair in pairs), chosen, rejected, strict=True))
+    for distance, group in groupby(scored, key=lambda pair: pair[0]):
+        if distance:
+            _, better, worse = zip(*group, strict=True)
+            measured[f"accuracy_rank_distance_{distance:g}"] = better_share(better, worse)
+    return {**measured, "chosen_scores": chosen, "rejected_scores": rejected}
+
+
+def evaluate_answers(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Any],
+    *,
+    max_new_tokens: int = 64,
+    **generation_kwargs: Any,
+) -> dict[str, float]:
+    """Greedy answers to held-out prompts: `eos_rate` (share that the model ended itself within `max_new_tokens`),
+    `mean_length` (tokens), and the shares `repetition`, `hanja` and `latin` of `summarize_health`.
+    """
+    answers = generate_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens, **generation_kwargs)
+    return {
+        "eos_rate": fmean(answer.ended for answer in answers),
+        "mean_length": fmean(len(answer.ids) for answer in answers),
+        **summarize_health([answer.text for answer in answers]),
+    }
 
 
 @torch.no_grad()

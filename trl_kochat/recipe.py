@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase, Trainer, T
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from .formatters import RowCounts
+from .loading import load_rows
 
 
 ConfigT = TypeVar("ConfigT", bound=TrainingArguments)
@@ -37,7 +39,10 @@ class RecipeArguments:
         default="auto",
         metadata={"help": "Values to start from: 'cpu', 'gpu', or 'auto' (gpu when there is a CUDA device)."},
     )
-    dataset_name: str = field(default="", metadata={"help": "File, folder, URL or Hub id with the raw rows."})
+    dataset_name: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Files, folders, URLs or Hub ids with the raw rows, one or more."},
+    )
     dataset_train_split: str = field(default="train", metadata={"help": "Split to read of a dataset on the Hub."})
     eval_fraction: float = field(default=0.1, metadata={"help": "Share of the prompts held out to measure on."})
     split_seed: int = field(default=42, metadata={"help": "Another seed holds out other prompts."})
@@ -126,6 +131,8 @@ def _parse(
     _refuse_unknown([key.partition("=")[0] for key in rest if key.startswith("-")], known, "on the command line")
     if rest:
         raise ValueError(f"Nothing takes the arguments {' '.join(rest)}.")
+    if not arguments.dataset_name:
+        raise ValueError("--dataset_name needs a file, folder, URL or Hub id.")
     return RunPlan(recipe, preset, reason), arguments, config, model_args
 
 
@@ -181,13 +188,15 @@ def lora_arguments(model_args: ModelConfig, config: Any) -> tuple[BitsAndBytesCo
     return get_quantization_config(model_args), get_peft_config(model_args)
 
 
-def make_trainer_safe(trainer: Trainer) -> None:
-    """Cast trainable parameters to float32, in place, where fp16 training would crash otherwise.
+def use_float32_adapters(trainer: Trainer) -> None:
+    """Cast trainable parameters to float32, in place, unless training is in bf16.
 
-    TRL casts the adapters of a quantized model to bf16; the gradient scaler of fp16 training cannot unscale those.
+    TRL casts the adapters of a quantized model to bf16, whatever the machine computes in. The gradient scaler of fp16
+    training (a T4) crashes on those, a reward head in bf16 does not take float32 hidden states (a CPU), and without
+    autocast small updates are lost to bf16's 8 bits.
     """
     model: Any = trainer.model
-    if trainer.args.fp16:
+    if not trainer.args.bf16:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -222,21 +231,50 @@ def announce(plan: RunPlan, arguments: RecipeArguments, model_args: ModelConfig)
     bits = "4-bit " if model_args.load_in_4bit else "8-bit " if model_args.load_in_8bit else ""
     print(
         f"{plan.recipe}: preset {plan.preset} ({plan.reason}), {Path(str(model_args.model_name_or_path)).name}, "
-        f"{bits}{tuning} in {model_args.dtype}, rows of {Path(arguments.dataset_name).name}",
+        f"{bits}{tuning} in {model_args.dtype}, rows of {', '.join(Path(name).name for name in arguments.dataset_name)}",
         flush=True,
     )
 
 
+def load_raw_rows(arguments: RecipeArguments) -> Any:
+    """The raw rows of every `--dataset_name`, one after the other (see [`load_rows`])."""
+    sources = [load_rows(name, split=arguments.dataset_train_split) for name in arguments.dataset_name]
+    return sources[0] if len(sources) == 1 else chain.from_iterable(sources)
+
+
 def row_summary(counts: RowCounts, train: Dataset, evaluation: Dataset, trainer: Any) -> dict[str, Any]:
-    """The counts of a run's rows for its report, with the rows that the trainer itself left out for their length."""
+    """The counts of a run's rows for its report, with those that the trainer left out or cut for their length."""
     summary = counts.as_dict()
+    max_length = trainer.args.max_length
     sides = {"train": (train, trainer.train_dataset), "eval": (evaluation, trainer.eval_dataset)}
     too_long = sum(len(given) - len(kept) for given, kept in sides.values())
+    cut = sum(_count_cut(kept, max_length, trainer.processing_class.eos_token_id) for _, kept in sides.values())
     if too_long:
         summary["dropped"]["too_long"] = too_long
-        print(f"{too_long} rows left out: longer than --max_length {trainer.args.max_length} tokens.")
-    summary["made"] -= too_long
-    return {**summary, **{side: len(kept) for side, (_, kept) in sides.items()}}
+        print(f"{too_long} rows left out: too long to learn from within --max_length {max_length} tokens.")
+    if cut:
+        print(f"{cut} rows cut at --max_length {max_length} tokens; a cut answer does not teach where to end.")
+    for side, (_, kept) in sides.items():
+        if not len(kept):
+            raise ValueError(f"No {side} row is left within --max_length {max_length} tokens; raise it.")
+    return {
+        **summary,
+        "made": summary["made"] - too_long,
+        "cut": cut,
+        **{side: len(kept) for side, (_, kept) in sides.items()},
+    }
+
+
+def _count_cut(rows: Dataset, max_length: int | None, eos_token_id: int) -> int:
+    """How many of a trainer's tokenized rows do not fit whole into `max_length`."""
+    if max_length is None:
+        return 0
+    if "prompt_ids" in rows.column_names:  # DPO cuts when it makes a batch
+        columns = (rows["prompt_ids"], rows["chosen_ids"], rows["rejected_ids"])
+        return sum(len(p) + max(len(c), len(r)) > max_length for p, c, r in zip(*columns, strict=True))
+    if "input_ids" in rows.column_names:  # SFT has cut already; every answer ended in EOS before
+        return sum(len(ids) == max_length and eos_token_id not in ids[-2:] for ids in rows["input_ids"])
+    return 0  # the reward trainer leaves such rows out
 
 
 def describe(
