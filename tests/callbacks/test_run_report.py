@@ -163,22 +163,23 @@ def test_a_killed_run_leaves_a_report(tmp_path):
     code = f"""
 import os, signal
 from transformers import TrainerCallback
-from tests.callbacks.test_run_report import report_callback, weight_norm
+from tests.callbacks.test_run_report import metrics, report_callback, weight_norm
 from tests.callbacks.training import sft_trainer
 
 class Kill(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == 2:
+        if metrics({str(tmp_path)!r})["history"]:
             os.kill(os.getpid(), signal.SIGKILL)
 
 report = report_callback(evaluate=weight_norm)
 with report:
-    sft_trainer({str(tmp_path)!r}, max_steps=5, callbacks=[report, Kill()]).train()
+    sft_trainer({str(tmp_path)!r}, max_steps=2000, callbacks=[report, Kill()]).train()
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=Path(__file__).parents[2])
     assert result.returncode == -signal.SIGKILL
     found = metrics(tmp_path)
     assert found["run"]["status"] == "running" and found["before"] and found["history"]
+    assert "still running, or killed" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_numbers_that_are_not_finite_stay_valid_json(tmp_path):

@@ -13,17 +13,37 @@ import torch
 from rich.console import Console
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..report import RunRecord, before_after_table, report_folder
+from ..report import RunRecord, before_after_table, report_folder, write_page
 from ..report.lengths import histogram, token_lengths
 from ..report.machine import command_line, device_name, installed_versions, peak_memory
-from ..report.record import plain
+from ..report.record import RUN, plain
+from ..report.settings import settings_of
 from .measuring import measuring
 
 
 logger = logging.getLogger(__name__)
 
-# Writing takes at most this share of the run (ours).
+# Writing while training goes on takes at most this share of its time (ours): once for the numbers, once for the page.
 WRITING_SHARE = 0.01
+
+
+class Paced:
+    """Do something again and again, at most for a given share of the time."""
+
+    def __init__(self, share: float, action: Callable[[], None]):
+        self._share = share
+        self._action = action
+        self._next = 0.0
+
+    def when_due(self) -> None:
+        if time.perf_counter() >= self._next:
+            self.now()
+
+    def now(self) -> None:
+        start = time.perf_counter()
+        self._action()
+        end = time.perf_counter()
+        self._next = end + (end - start) / self._share
 
 
 class RunReportCallback(TrainerCallback):
@@ -77,7 +97,8 @@ class RunReportCallback(TrainerCallback):
         self._writes = False  # true on the main process, once training began
         self._started = 0.0
         self._seconds_before = 0.0
-        self._next_write = 0.0
+        self._write_numbers = Paced(WRITING_SHARE, self._save)
+        self._write_page = Paced(WRITING_SHARE, self._draw)
 
     # The context manager: a callback is not told of exceptions.
 
@@ -104,6 +125,7 @@ class RunReportCallback(TrainerCallback):
         control: TrainerControl,
         model: Any = None,
         train_dataloader: Any = None,
+        processing_class: Any = None,
         **kwargs: Any,
     ) -> None:
         assert args.output_dir is not None  # TrainingArguments fills it in
@@ -115,18 +137,18 @@ class RunReportCallback(TrainerCallback):
         record.history = state.log_history
         record.before, record.after, record.distributions, self._seconds_before = {}, {}, {}, 0.0
         record.run = {
-            "status": "running",
-            "reason": None,
+            **RUN,
             "command": command_line(),
             "seed": args.seed,
             "device": device_name(),
             "processes": args.world_size,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "max_steps": state.max_steps,
-            "resumed_from": [],
+            "output_dir": str(args.output_dir),
+            "settings": settings_of(args, model),
         }
         dataset = getattr(train_dataloader, "dataset", None)
-        lengths = {name: histogram(values) for name, values in token_lengths(dataset).items() if values}
+        lengths = {name: histogram(values) for name, values in token_lengths(dataset, processing_class).items()}
         if lengths:
             record.rows["lengths"] = lengths
         if torch.cuda.is_available():
@@ -142,11 +164,9 @@ class RunReportCallback(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.record.history = state.log_history
         self.record.run["steps"] = state.global_step
-        now = time.perf_counter()
-        if self._writes and now >= self._next_write:
-            self._write()
-            written = time.perf_counter()
-            self._next_write = written + (written - now) / WRITING_SHARE
+        if self._writes:
+            self._write_numbers.when_due()
+            self._write_page.when_due()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
@@ -187,7 +207,15 @@ class RunReportCallback(TrainerCallback):
             self.record.distributions[moment] = lists
 
     def _write(self) -> None:
+        self._write_numbers.now()
+        self._write_page.now()
+
+    def _save(self) -> None:
         assert self.folder is not None
         self.record.seconds = self._seconds_before + time.perf_counter() - self._started
         self.record.run["peak_memory"] = peak_memory()
         self.record.save(self.folder)
+
+    def _draw(self) -> None:
+        assert self.folder is not None
+        write_page(self.folder)

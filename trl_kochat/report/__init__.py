@@ -1,8 +1,24 @@
 """The run report: what training did, kept in `<output_dir>/report/` as numbers, plots and one page."""
 
 from .measures import MEASURES, METHODS, Measure, verdict
+from .page import write_comparison, write_page
 from .record import RunRecord, report_folder
+from .samples import Sample, append_samples, read_samples, write_samples
 from .table import before_after_table
 
 
-__all__ = ["MEASURES", "METHODS", "Measure", "RunRecord", "before_after_table", "report_folder", "verdict"]
+__all__ = [
+    "MEASURES",
+    "METHODS",
+    "Measure",
+    "RunRecord",
+    "Sample",
+    "append_samples",
+    "before_after_table",
+    "read_samples",
+    "report_folder",
+    "verdict",
+    "write_comparison",
+    "write_page",
+    "write_samples",
+]

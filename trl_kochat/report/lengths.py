@@ -19,16 +19,27 @@ TOKEN_COLUMNS = {
 }
 
 
-def token_lengths(dataset: Any, max_rows: int = MAX_ROWS) -> dict[str, list[int]]:
-    """Tokens per row, for each column of token ids that the tokenized dataset has.
+def token_lengths(dataset: Any, tokenizer: Any = None, max_rows: int = MAX_ROWS) -> dict[str, list[int]]:
+    """Tokens per row, for each column of token ids that the dataset has, or else of its prompts.
 
     A streamed dataset gives nothing: looking at it would use its rows up.
     """
-    columns = [name for name in TOKEN_COLUMNS if name in (getattr(dataset, "column_names", None) or ())]
-    if not columns or not hasattr(dataset, "__len__"):
+    names = getattr(dataset, "column_names", None) or ()
+    if not hasattr(dataset, "__len__") or not len(dataset):
         return {}
+    columns = [name for name in TOKEN_COLUMNS if name in names]
     rows = dataset.select(range(min(max_rows, len(dataset)))).with_format(None)
-    return {name: [len(ids) for ids in rows[name]] for name in columns}
+    if columns:
+        return {name: [len(ids) for ids in rows[name]] for name in columns}
+    if "prompt" in names and tokenizer is not None:
+        return {"prompt_ids": [len(_prompt_ids(prompt, tokenizer)) for prompt in rows["prompt"]]}
+    return {}
+
+
+def _prompt_ids(prompt: Any, tokenizer: Any) -> list[int]:
+    if isinstance(prompt, str):
+        return tokenizer(prompt)["input_ids"]
+    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
 
 
 def histogram(lengths: Sequence[int], bins: int = 24) -> dict[str, Any]:

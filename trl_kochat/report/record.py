@@ -1,5 +1,6 @@
 """The numbers of one run, and the file they live in (`metrics.json`)."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -14,6 +15,24 @@ from .measures import METHODS
 
 METRICS_FILE = "metrics.json"
 SAMPLES_FILE = "samples.jsonl"
+
+
+# What `run` holds, before anything is known of it.
+RUN: dict[str, Any] = {
+    "status": "running",
+    "reason": None,
+    "command": None,
+    "seed": None,
+    "device": None,
+    "processes": 1,
+    "started": None,
+    "steps": 0,
+    "max_steps": None,
+    "resumed_from": [],
+    "peak_memory": None,
+    "output_dir": None,
+    "settings": {},
+}
 
 
 @dataclass
@@ -32,8 +51,8 @@ class RunRecord:
         before (`dict`): Measures on the held-out rows before the first step. `None` is a number that was not finite.
         after (`dict`): The same measures after the last step; empty while the run is not finished.
         versions (`dict`): Package -> version.
-        run (`dict`): `status` (`running`, `finished`, `stopped`, `interrupted`, `failed`), `reason`, `command`,
-            `seed`, `device`, `steps`, `peak_memory` (bytes), `started`, `resumed_from` (steps).
+        run (`dict`): How it went, see `RUN`: `status` is `running`, `finished`, `stopped`, `interrupted` or `failed`,
+            `peak_memory` is in bytes, `resumed_from` lists steps, `settings` are those that are not the defaults.
         distributions (`dict`): `before` and `after` -> name -> list of numbers, one for each held-out row.
         history (`list[dict]`): The trainer's log, one entry per logged event with its `step`.
     """
@@ -55,6 +74,7 @@ class RunRecord:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"Unknown method {self.method!r} for a run report; there are {', '.join(METHODS)}.")
+        self.run = copy.deepcopy(RUN) | self.run
 
     def save(self, folder: Path) -> None:
         """Write `metrics.json` into `folder`; a reader never sees half a file."""
@@ -86,7 +106,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Write beside the file, then rename: a killed run leaves the last whole file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(text.encode("utf-8", "replace"))  # JSON can hold half a surrogate pair, UTF-8 cannot
     partial.replace(path)
 
 

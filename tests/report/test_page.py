@@ -1,0 +1,228 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from trl_kochat.report import METHODS, RunRecord, Sample, write_comparison, write_page
+
+from .runs import COURSE_PROMPT, LOGS, make_run
+
+
+class Page(HTMLParser):
+    """The elements of a page and the text a reader sees."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self._hidden = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        self._hidden += tag in ("style", "svg", "title")
+
+    def handle_endtag(self, tag):
+        self._hidden -= tag in ("style", "svg", "title")
+
+    def handle_data(self, data):
+        if not self._hidden:
+            self.text += data + " "
+
+
+def page_of(folder) -> Page:
+    return Page(write_page(folder).read_text(encoding="utf-8"))
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_page_of_each_method_shows_its_curves(tmp_path, method):
+    page = page_of(make_run(tmp_path, method))
+    pictures = {path.stem for path in (tmp_path / "report").glob("*.png")}
+    assert page.tags.count("svg") == len(pictures) > len(LOGS[method]) // 2
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (tmp_path / "report").glob("*.png"))
+    assert COURSE_PROMPT in page.text and "네, 한우입니다." in page.text
+    for fact in ("tiny-ko", "preset cpu", "1 min 11 s", "1.00 GiB", "python recipes/x.py", "pad_is_eos", "identical"):
+        assert fact in page.text
+
+
+@pytest.mark.parametrize("make", ["run", "comparison"])
+def test_the_page_needs_nothing_but_itself(tmp_path, make):
+    folders = [make_run(tmp_path / method, method) for method in METHODS]
+    path = tmp_path / "comparison.html"
+    if make == "comparison":
+        write_comparison(folders, path)
+    else:
+        path = write_page(folders[0])
+    page = Page(path.read_text(encoding="utf-8"))
+    assert not {"script", "link", "iframe", "object", "img"} & set(page.tags)
+    for name, value in page.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href", "xlink:href"):
+            assert value is not None and value.startswith("#")
+    assert "url(http" not in path.read_text(encoding="utf-8")
+
+
+MALICIOUS = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}</pre></style>"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(min_size=1))
+@example(MALICIOUS)
+@example("\ud800")  # half of a surrogate pair, as JSON can hold it
+@example("\u202e거꾸로\u0000")
+def test_text_of_data_and_models_stays_text(tmp_path, text):
+    plain, hostile = (
+        page_of(
+            make_run(
+                tmp_path,
+                recipe=value,
+                model=value,
+                rows={"dropped": {value: 1}, "read": 1},
+                tokenizer=[{"code": value, "severity": value, "fixed": False, "message": value}],
+                before={value: 1.0},
+                versions={value: value},
+                history=[{"step": 1, "health/code": value, "health/message": value}],
+                run={"status": "failed", "reason": value, "command": value, "max_steps": 3, "steps": 1}
+                | {"settings": {value: value}},
+                samples=[Sample(0, value, value), Sample(1, [{"role": value, "content": value}], value)],
+            )
+        )
+        for value in ("plain", text)
+    )
+    assert hostile.tags == plain.tags
+    assert {name for name, _ in hostile.attributes} == {name for name, _ in plain.attributes}
+
+
+def test_a_script_in_a_prompt_is_shown_as_it_is(tmp_path):
+    page = page_of(make_run(tmp_path, samples=[Sample(0, MALICIOUS, MALICIOUS)]))
+    assert page.text.count("<script>alert(1)</script>") == 2
+
+
+def test_names_of_runs_are_escaped_in_a_comparison(tmp_path):
+    folders = [make_run(tmp_path / name, model=MALICIOUS) for name in ("a", "<b>한국어</b>")]
+    write_comparison(folders, tmp_path / "comparison.html")
+    page = Page((tmp_path / "comparison.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags and "b" not in page.tags
+    assert "<b>한국어</b>" in page.text
+
+
+def test_before_and_after_stand_side_by_side_and_the_rest_is_folded_away(tmp_path):
+    samples = [Sample(step, COURSE_PROMPT, f"답 {step}") for step in (10, 0, 20)]
+    html = write_page(make_run(tmp_path, samples=samples)).read_text(encoding="utf-8")
+    assert html.index("답 0") < html.index("답 20") < html.index("<details>") < html.index("답 10")
+
+
+def test_scores_of_one_row_stand_together(tmp_path):
+    samples = [
+        Sample(step, COURSE_PROMPT, answer, side=side, score=score)
+        for step in (0, 5)
+        for side, answer, score in [("chosen", "네, 한우입니다.", step + 0.125), ("rejected", "몰라요.", -step - 0.5)]
+    ]
+    page = page_of(make_run(tmp_path, "reward", samples=samples))
+    assert page.text.count(COURSE_PROMPT) == 1 and page.text.count("몰라요.") == 1
+    for shown in ("step 0: 0.125", "step 5: 5.125", "step 0: -0.5", "step 5: -5.5"):
+        assert shown in page.text
+
+
+def test_the_table_judges_by_the_measure_and_not_by_the_sign(tmp_path):
+    rows = {"eval_loss": (2.0, 1.0), "repetition": (0.1, 0.4), "accuracy": (0.5, 0.9), "kl": (0.0, 5.0)}
+    record = {"before": {k: v[0] for k, v in rows.items()}, "after": {k: v[1] for k, v in rows.items()}}
+    text = squeezed(page_of(make_run(tmp_path, **record)).text)
+    for row in ("held-out rows 2 1 ↓ better", "repetition in answers 0.1 0.4 ↑ worse", "right order 0.5 0.9 ↑ better"):
+        assert row in text
+    assert re.search(r"KL to the reference \(nats a completion\) 0 5 ↑ (?!better|worse)", text)
+
+
+def test_warnings_are_shown_and_silence_is_only_claimed_for_a_guard_that_watched(tmp_path):
+    def text(history):
+        return page_of(make_run(tmp_path, history=history)).text
+
+    watched = {"step": 0, "health/warnings": 0}
+    warning = {"step": 3, "health/code": "kl", "health/message": "KL is 40."}
+    assert "KL is 40." in text([watched, warning]) and "step 3" in text([watched, warning])
+    assert "found nothing to say" in text([watched])
+    assert "found nothing to say" not in text([watched, warning])
+    assert "Warnings" not in text([])
+
+
+def test_an_aborted_run_says_so_and_offers_no_model(tmp_path):
+    run = {"status": "failed", "reason": "OutOfMemoryError: 2 GiB", "command": "python x.py", "steps": 2}
+    page = page_of(make_run(tmp_path, after={}, run=run | {"max_steps": 9, "output_dir": "runs/x"}))
+    assert "OutOfMemoryError: 2 GiB" in page.text and "2 of 9 steps" in page.text
+    assert "Load the model" not in page.text
+
+
+def test_a_run_that_logged_nothing_has_a_page(tmp_path):
+    folder = make_run(tmp_path, samples=[], history=[], before={}, after={}, rows={}, tokenizer=[], run={})
+    assert "sft_recipe" in page_of(folder).text
+
+
+def test_histograms_of_scores_before_and_after(tmp_path):
+    distributions = {
+        "before": {"chosen_rewards": [0.0, 0.0], "rejected_rewards": [0.0, 0.0]},
+        "after": {"chosen_rewards": [1.0, None, 2.0], "rejected_rewards": [-1.0, 0.0]},
+    }
+    page = page_of(make_run(tmp_path, "reward", distributions=distributions))
+    assert (tmp_path / "report" / "scores.png").exists()
+    assert "Rewards of held-out answers" in page.text
+
+
+def test_ids_in_drawings_are_unique_on_a_page(tmp_path):
+    folders = [make_run(tmp_path / method, method) for method in METHODS]
+    write_comparison(folders, tmp_path / "comparison.html")
+    for path in (tmp_path / "comparison.html", write_page(folders[2])):
+        html = path.read_text(encoding="utf-8")
+        ids = re.findall(r'\bid="([^"]+)"', html)
+        assert len(ids) == len(set(ids)) > 0
+        assert set(re.findall(r'href="#([^"]+)"', html)) <= set(ids)
+        assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(ids)
+
+
+def test_drawings_hold_no_text_that_a_font_could_lack(tmp_path):
+    folders = [make_run(tmp_path / name, model="한국어 모델", recipe="한국어") for name in ("하나", "둘")]
+    write_comparison(folders, tmp_path / "comparison.html")
+    for path in (tmp_path / "comparison.html", write_page(folders[0])):
+        for drawing in re.findall(r"<svg.*?</svg>", path.read_text(encoding="utf-8"), flags=re.DOTALL):
+            assert re.sub("[−×]", "", drawing).isascii()
+
+
+def test_the_same_report_gives_the_same_page(tmp_path):
+    folder = make_run(tmp_path)
+    assert write_page(folder).read_bytes() == write_page(folder).read_bytes()
+
+
+def test_comparison_shows_what_differs_and_answers_in_columns(tmp_path):
+    folders = []
+    for name, rate in (("slow", 1e-4), ("fast", 1e-2)):
+        run = {"status": "finished", "seed": 42, "settings": {"learning_rate": rate, "max_steps": 5}}
+        samples = [Sample(0, COURSE_PROMPT, "처음"), Sample(5, COURSE_PROMPT, f"{name} 답")]
+        folders.append(make_run(tmp_path / name, run=run, samples=samples))
+    write_comparison(folders, tmp_path / "comparison.html")
+    text = squeezed(Page((tmp_path / "comparison.html").read_text(encoding="utf-8")).text)
+    assert "learning_rate 0.0001 0.01" in text and "max_steps" not in text
+    assert text.count(COURSE_PROMPT) == 1
+    assert text.index("처음") < text.index("slow 답") < text.index("fast 답")
+    assert text.count("Loss: training (A, B)") == 1
+    assert "2 → 2.25 ↑ worse 2 → 2.25 ↑ worse" in text
+
+
+def test_losses_of_two_methods_do_not_share_axes(tmp_path):
+    folders = [make_run(tmp_path / method, method) for method in ("sft", "reward")]
+    write_comparison(folders, tmp_path / "comparison.html")
+    text = Page((tmp_path / "comparison.html").read_text(encoding="utf-8")).text
+    assert "Loss: training (A)" in text and "Loss: training (B)" in text and "Loss: training (A, B)" not in text
+    assert "Gradient norm (A, B)" in text
+
+
+def test_a_page_can_be_made_from_the_contract_alone(tmp_path):
+    folder = tmp_path / "report"
+    RunRecord("dpo_orca", "dpo", "cpu", "m", 1.0, before={"accuracy": 0.5}, after={"accuracy": 0.9}).save(folder)
+    assert "dpo_orca" in page_of(folder).text

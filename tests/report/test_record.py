@@ -1,0 +1,67 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trl_kochat.report import RunRecord
+from trl_kochat.report.record import plain, to_json, write_atomically
+
+from .runs import make_record
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+    max_leaves=10,
+)
+
+
+@given(VALUES)
+def test_whatever_is_written_is_strict_json(value):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    assert json.loads(to_json(value), parse_constant=refuse) == plain(value)
+
+
+def test_scalars_of_torch_and_numpy_become_numbers():
+    assert plain({"a": torch.tensor(1.5), "b": np.float32(0.5), "c": np.int64(3), "d": math.nan}) == {
+        "a": 1.5,
+        "b": 0.5,
+        "c": 3,
+        "d": None,
+    }
+
+
+def test_a_record_reads_back_what_was_written(tmp_path):
+    record = make_record("dpo", before={"accuracy": 0.5, "margin": None})
+    record.save(tmp_path)
+    assert RunRecord.load(tmp_path) == record
+
+
+def test_a_key_of_a_later_version_is_passed_over(tmp_path):
+    make_record().save(tmp_path)
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"from_the_future": 1}))
+    assert RunRecord.load(tmp_path) == make_record()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [("{", "not JSON"), ("[]", "no run"), ('{"recipe": "x"}', "no run")]
+)
+def test_a_file_that_is_no_report_is_refused(tmp_path, content, complaint):
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(ValueError, match=complaint.replace("no run", "is not a run report")):
+        RunRecord.load(tmp_path)
+
+
+def test_writing_that_fails_leaves_the_last_file(tmp_path):
+    write_atomically(tmp_path / "file", "whole")
+    (tmp_path / "file.partial").mkdir()  # the next write cannot even begin
+    with pytest.raises(OSError, match="partial"):
+        write_atomically(tmp_path / "file", "other")
+    assert (tmp_path / "file").read_text() == "whole"
