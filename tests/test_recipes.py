@@ -1,0 +1,112 @@
+"""What holds for every recipe in recipes/: they may look alike, and this keeps them so."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.py"))
+BEFORE_AND_AFTER = {
+    "dpo": {"accuracy", "margin", "preferred", "logps_chosen", "repetition", "hanja", "latin", "eos_rate"},
+    "sft": {"eval_loss", "repetition", "hanja", "latin", "eos_rate"},
+    "reward": {"accuracy", "margin"},
+    "ppo": {"reward", "reward_std", "kl", "eos_rate", "mean_length", "repetition", "hanja", "latin"},
+}
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=RECIPES, ids=lambda path: path.stem)
+def recipe(request, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return load(request.param)
+
+
+def test_a_recipe_is_one_screen_of_defaults_and_one_main(recipe):
+    assert recipe.__doc__ and set(recipe.DEFAULTS) == {"cpu", "gpu"}
+    assert callable(recipe.main)
+
+
+def test_the_gpu_preset_is_4bit_lora_with_wandb(recipe):
+    gpu = recipe.DEFAULTS["gpu"]
+    assert gpu["load_in_4bit"] and gpu["use_peft"] and gpu["report_to"] == ["wandb"]
+    assert "/" in gpu["model_name_or_path"]
+
+
+def test_the_cpu_preset_is_embedded_and_takes_the_same_4bit_path(recipe):
+    cpu = recipe.DEFAULTS["cpu"]
+    assert cpu["load_in_4bit"] and cpu["use_peft"] and cpu["report_to"] == ["none"]
+    assert all(Path(source).exists() for source in [cpu["model_name_or_path"], *cpu["dataset_name"]])
+
+
+def test_a_misspelt_flag_is_refused_before_anything_is_loaded(recipe):
+    with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
+        recipe.main(["--lerning_rate", "1"])
+
+
+def test_a_dry_run_says_what_would_run_and_stops(recipe, capsys, tmp_path):
+    recipe.main(["--preset", "cpu", "--dry_run"])
+    out = capsys.readouterr().out
+    assert out.startswith(f"{Path(recipe.__file__).stem}: preset cpu (as asked), tiny-ko, 4-bit LoRA r ")
+    for text in ("rows:", "read,", "made,", "example 1", "example 2", "trainable parameters:", "stopped before"):
+        assert text in out
+    assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("report"))
+
+
+@pytest.mark.slow
+def test_two_steps_leave_an_adapter_and_a_report(recipe, tmp_path):
+    name = Path(recipe.__file__).stem
+    recipe.main(["--preset", "cpu", "--max_steps", "2", "--warmup_steps", "0", "--output_dir", "out"])
+    metrics = json.loads((tmp_path / "out" / "report" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["recipe"] == name and metrics["preset"] == "cpu" and metrics["seconds"] > 0
+    for moment in ("before", "after"):
+        assert BEFORE_AND_AFTER[metrics["method"]] <= metrics[moment].keys()
+        assert all(math.isfinite(value) for value in metrics[moment].values())
+    if metrics["method"] == "dpo":
+        assert metrics["before"]["accuracy"] == 0.5  # the policy is its reference
+    rows = metrics["rows"]
+    assert rows["train"] + rows["eval"] == rows["made"]
+    assert {"trl", "transformers", "peft", "torch"} <= metrics["versions"].keys()
+    with safe_open(tmp_path / "out" / "adapter_model.safetensors", "pt") as adapter:
+        keys = list(adapter.keys())
+        trained = [key for key in keys if "lora_B" in key]
+        assert trained and any(adapter.get_tensor(key).abs().max() > 0 for key in trained)
+        assert all(torch.isfinite(adapter.get_tensor(key)).all() for key in keys)
+    if metrics["method"] == "reward":
+        assert any("score" in key for key in keys)
+
+
+def test_the_report_tells_what_a_row_too_long_became(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"prompt": f"질문 {i}", "completion_0": "좋은 답", "completion_1": "나쁜 답", "ranking": [0, 1]}
+        for i in range(20)
+    ]
+    rows[3]["completion_0"] = "아주 긴 답이에요. " * 100
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    recipe = load(next(path for path in RECIPES if path.stem == "reward_kochatgpt"))
+    recipe.main(["--preset", "cpu", "--dataset_name", "rows.json", "--max_length", "64", "--dry_run"])
+    out = capsys.readouterr().out
+    assert "1 rows left out: too long" in out and "20 read, 19 made, dropped: too_long 1" in out
+
+
+def test_a_prompt_longer_than_max_length_is_counted(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": f"질문 {i}", "completion": "답이에요."} for i in range(20)]
+    rows[3]["prompt"] = "아주 긴 질문 " * 100
+    rows[4]["completion"] = "아주 긴 답 " * 100
+    (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+    recipe = load(next(path for path in RECIPES if path.stem == "sft_kochatgpt"))
+    recipe.main(["--preset", "cpu", "--dataset_name", "rows.json", "--max_length", "64", "--dry_run"])
+    out = capsys.readouterr().out
+    assert "dropped: too_long 1" in out and "1 rows cut at --max_length 64" in out
