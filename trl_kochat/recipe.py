@@ -10,6 +10,7 @@ import importlib.util
 import netrc
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -101,6 +102,7 @@ def parse(
         ValueError: A key is unknown (the nearest one is named), or the preset cannot be had. On the command line it
             is one line, and the exit status is 1.
     """
+    _hush()
     try:
         return _parse(recipe, config_class, presets, sys.argv[1:] if argv is None else argv)
     except ValueError as error:
@@ -134,6 +136,14 @@ def _parse(
     if not arguments.dataset_name:
         raise ValueError("--dataset_name needs a file, folder, URL or Hub id.")
     return RunPlan(recipe, preset, reason), arguments, config, model_args
+
+
+def _hush() -> None:
+    """Leave out two warnings that say nothing to a user of the recipes."""
+    # TRL sets `gradient_checkpointing`, which transformers 5 renames.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated", category=FutureWarning)
+    # bitsandbytes' 4-bit product on a CPU is inside an autograd function of its own; tests/test_four_bit.py holds that.
+    warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered", category=UserWarning)
 
 
 def _separate_config(argv: Sequence[str]) -> list[str]:
