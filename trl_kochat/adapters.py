@@ -89,7 +89,7 @@ def load_base(
     name_or_path: str | PathLike[str],
     *,
     load_in_4bit: bool = False,
-    dtype: str | torch.dtype = "auto",
+    dtype: str | torch.dtype | None = None,
     **kwargs: Any,
 ) -> Any:
     """Load a model with one of the `AutoModelFor...` classes onto the accelerator, or the CPU where there is none.
@@ -98,10 +98,13 @@ def load_base(
         auto_class: `AutoModelForCausalLM` or `AutoModelForSequenceClassification`.
         name_or_path (`str`): Folder, or repository id on the Hub.
         load_in_4bit (`bool`, *optional*, defaults to `False`): Quantize the linear layers to NF4, as the recipes do.
-        dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`): `"auto"` is what the weights are saved in.
+        dtype (`str` or `torch.dtype`, *optional*): By default that of the saved weights (`"auto"`), but float32 on the
+            CPU, which is slow in half precision.
         kwargs: Passed to `from_pretrained`, such as `num_labels` or `revision`.
     """
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    if dtype is None:
+        dtype = torch.float32 if device.type == "cpu" else "auto"
     if load_in_4bit:
         # The CPU and cards before Ampere are slow in bfloat16 or lack it.
         bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

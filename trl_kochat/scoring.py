@@ -186,10 +186,12 @@ def load_reward_model(
 
 def _load_whole(name_or_path: str | PathLike[str], *, load_in_4bit: bool, **kwargs: Any) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
-    if config.num_labels != 1 or not any("SequenceClassification" in name for name in config.architectures or ()):
+    kind = ", ".join(config.architectures or ("an unknown kind of model",))
+    if "SequenceClassification" not in kind:
+        raise ValueError(f"{name_or_path} is {kind} and no reward model: it has no score head.")
+    if config.num_labels != 1:
         raise ValueError(
-            f"{name_or_path} is {', '.join(config.architectures or ('unknown',))} with {config.num_labels} labels and no "
-            "reward model, which is a sequence classification model with 1 label."
+            f"{name_or_path} has {config.num_labels} labels and is no reward model, which has 1, the score."
         )
     with quiet_transformers():
         model, report = load_base(

@@ -1,0 +1,351 @@
+"""Let models and adapters answer the same prompts, side by side.
+
+Without --prompt or --file, the four prompts of the KoChatGPT course are asked. Adapters of one base share it in memory.
+
+  trl-kochat generate skt/kogpt2-base-v2 --adapter runs/sft_kochatgpt runs/ppo_kochatgpt
+  trl-kochat generate runs/sft_kochatgpt --sample --temperature 2.0 --top_k 50 --beam 7 --no_repeat_ngram_size 2
+  trl-kochat generate skt/kogpt2-base-v2 --raw --tokens --stop_strings '\\n' --prompt '바람도 없는 공중에'
+"""
+
+import argparse
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..sample import SAMPLE_DIR
+
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from ..generation import Generation
+
+
+EMBEDDED = "tiny-ko"
+# Columns narrower than this (in terminal cells; a syllable takes two) are hard to read: answers then stand in blocks.
+MIN_COLUMN = 32
+
+
+class Candidate(NamedTuple):
+    """One that answers: a base model, with or without an adapter."""
+
+    label: str
+    base: str
+    adapter: str | None
+
+    @property
+    def tokenizer(self) -> str:
+        """Where its tokenizer lies: training saves one beside the adapter, with the template it trained with."""
+        beside = self.adapter is not None and (Path(self.adapter) / "tokenizer_config.json").is_file()
+        return self.adapter if beside and self.adapter is not None else self.base
+
+
+def model_path(name: str) -> str:
+    """The name of a model or an adapter as given, or the folder of the embedded model for `tiny-ko`.
+
+    Raises:
+        ValueError: It is written like a path and there is no such folder; asking the Hub for it would take long.
+    """
+    path = Path(name)
+    if name == EMBEDDED and not path.is_dir():
+        return str(SAMPLE_DIR / EMBEDDED)
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if not path.is_dir() and (looks_local or (path.parent != Path() and path.parent.is_dir())):
+        raise ValueError(f"There is no folder {name}.")
+    return name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        nargs="+",
+        metavar="MODEL",
+        help=f"folder or Hub id of a model, folder of an adapter, or {EMBEDDED} (the embedded model)",
+    )
+    parser.add_argument(
+        "--adapter",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="A",
+        help="folder or Hub id of an adapter on MODEL; it answers beside MODEL itself",
+    )
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--prompt", nargs="+", action="extend", metavar="P", help="what to ask")
+    asked.add_argument("--file", metavar="F", help="rows with a prompt (JSON, CSV), or a .txt file with one a line")
+    decoding = parser.add_argument_group("decoding", "Greedy unless asked otherwise; --beam and --sample combine.")
+    decoding.add_argument("--greedy", action="store_true", help="the likeliest token each time (the default)")
+    decoding.add_argument("--beam", type=int, metavar="N", help="beam search with N beams")
+    decoding.add_argument("--sample", action="store_true", help="draw tokens by their probability")
+    decoding.add_argument("--temperature", type=float, metavar="T", help="above 1 flatter, below 1 sharper")
+    decoding.add_argument("--top_k", type=int, metavar="K", help="draw from the K likeliest tokens only; 0 is all")
+    decoding.add_argument("--top_p", type=float, metavar="P", help="draw from the likeliest tokens that make up P")
+    decoding.add_argument("--seed", type=int, metavar="S", help="seed of the draw (default: 42)")
+    decoding.add_argument("--no_repeat_ngram_size", type=int, metavar="N", help="no run of N tokens twice")
+    decoding.add_argument("--repetition_penalty", type=float, metavar="X", help="above 1: less of what was said")
+    parser.add_argument("--max_new_tokens", type=int, default=64, metavar="N", help="longest answer (default: 64)")
+    parser.add_argument("--stop_strings", nargs="+", metavar="S", help=r"end answers here; '\n' is a line end")
+    parser.add_argument("--raw", action="store_true", help="continue the prompts as they are, no chat template")
+    parser.add_argument("--tokens", action="store_true", help="show the tokens of each prompt with their ids")
+    parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="prompts at a time (default: 8)")
+    parser.add_argument("--load_in_4bit", action="store_true", help="load base models in 4-bit NF4")
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = decoding_settings(args)
+    candidates = plan_candidates(*([model_path(name) for name in names] for names in (args.model, args.adapter)))
+    prompts = read_prompts(args)
+
+    from rich.console import Console
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    console = Console(markup=False, highlight=False, emoji=False)
+    answers: dict[str, list[Generation]] = {}
+    with warnings.catch_warnings():  # libraries among themselves
+        warnings.simplefilter("ignore", FutureWarning)
+        tables = answer_all(candidates, prompts, answers, settings, args)
+    for number, prompt in enumerate(prompts):
+        show_prompt(console, prompt)
+        if tables:
+            show_tokens(console, tables[number])
+        show_answers(console, {label: generations[number] for label, generations in answers.items()})
+    show_summary(console, answers)
+    return 0
+
+
+def decoding_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What `generate_answers` is told, from the flags.
+
+    Raises:
+        ValueError: A flag would have no effect or contradicts another one.
+    """
+    if args.greedy and (args.beam or args.sample):
+        raise ValueError("--greedy excludes --beam and --sample.")
+    if args.beam is not None and args.beam < 2:
+        raise ValueError(f"--beam {args.beam} is no beam search; give 2 or more beams, or --greedy.")
+    drawing = {name: getattr(args, name) for name in ("temperature", "top_k", "top_p")}
+    drawing = {name: value for name, value in drawing.items() if value is not None}
+    idle = [*drawing, *(["seed"] if args.seed is not None else [])]
+    if idle and not args.sample:
+        raise ValueError(f"{', '.join('--' + name for name in idle)} has no effect without --sample.")
+    settings: dict[str, Any] = {"do_sample": args.sample, "num_beams": args.beam or 1, **drawing}
+    for name in ("no_repeat_ngram_size", "repetition_penalty"):
+        if getattr(args, name) is not None:
+            settings[name] = getattr(args, name)
+    if args.sample:
+        settings["seed"] = 42 if args.seed is None else args.seed
+    if args.stop_strings:
+        settings["stop_strings"] = [stop.replace("\\n", "\n").replace("\\t", "\t") for stop in args.stop_strings]
+    return settings
+
+
+def plan_candidates(models: Sequence[str], adapters: Sequence[str]) -> list[Candidate]:
+    """Who answers, in order: the models as given, then the adapters on the one model.
+
+    Raises:
+        ValueError: Adapters are given with several models, or an adapter names no base.
+    """
+    from ..adapters import is_adapter, read_adapter_config
+
+    if adapters and len(models) > 1:
+        raise ValueError(f"--adapter goes with one MODEL, its base; there are {len(models)}.")
+    candidates = []
+    for model in models:
+        base: str | None = model
+        if is_adapter(model):
+            base = read_adapter_config(model).base_model_name_or_path
+            if not base:
+                raise ValueError(f"The adapter {model} does not name its base; give the base as MODEL and --adapter.")
+        candidates.append(Candidate(model, str(base), None if base == model else model))
+    candidates += [Candidate(adapter, candidates[0].base, adapter) for adapter in adapters]
+    return [
+        candidate._replace(label=label)
+        for candidate, label in zip(candidates, short_labels([c.label for c in candidates]), strict=True)
+    ]
+
+
+def short_labels(names: Sequence[str]) -> list[str]:
+    """The last part of each path, or as many parts as it takes to tell them apart; repeated names are numbered."""
+    parts = [Path(name).parts for name in names]
+    depth = 1
+    while depth < max(map(len, parts)) and len({p[-depth:] for p in parts}) < len(set(parts)):
+        depth += 1
+    labels = ["/".join(p[-depth:]).replace("//", "/") for p in parts]
+    return [
+        label if labels.count(label) == 1 else f"{label} ({labels[:i].count(label) + 1})"
+        for i, label in enumerate(labels)
+    ]
+
+
+def read_prompts(args: argparse.Namespace) -> list[Any]:
+    """The prompts to ask, as strings or messages.
+
+    Raises:
+        ValueError: The file holds none, or a row has no prompt.
+    """
+    if args.prompt:
+        return args.prompt
+    if not args.file:
+        from ..generation import COURSE_PROMPTS
+
+        return list(COURSE_PROMPTS)
+    if Path(args.file).suffix == ".txt":
+        lines = Path(args.file).read_text(encoding="utf-8-sig").split("\n")
+        prompts: list[Any] = [line.rstrip("\r") for line in lines if line.strip()]
+    else:
+        from ..loading import load_rows
+
+        prompts = []
+        for number, row in enumerate(load_rows(args.file)):
+            if not row.get("prompt"):
+                raise ValueError(f"Row {number} of {args.file} has no prompt; it has {', '.join(row)}.")
+            prompts.append(row["prompt"])
+    if not prompts:
+        raise ValueError(f"{args.file} holds no prompts.")
+    return prompts
+
+
+def answer_all(
+    candidates: Sequence[Candidate],
+    prompts: Sequence[Any],
+    answers: dict[str, "list[Generation]"],
+    settings: Mapping[str, Any],
+    args: argparse.Namespace,
+) -> list[list[tuple[str, int]]]:
+    """Fill in `answers`, candidate by candidate, each base once in memory and one base at a time.
+
+    Returns:
+        The token table of each prompt by the first candidate's tokenizer, when they are asked for.
+    """
+    import gc
+
+    import torch
+
+    from ..generation import generate_answers, load_generator, token_table, use_adapter
+    from ..tokenizer import load_tokenizer
+
+    tokenizers = {source: load_tokenizer(source) for source in dict.fromkeys(c.tokenizer for c in candidates)}
+    by_label = {}
+    for base in dict.fromkeys(candidate.base for candidate in candidates):
+        group = [candidate for candidate in candidates if candidate.base == base]
+        adapters = [candidate.adapter for candidate in group if candidate.adapter is not None]
+        model = load_generator(base, adapters, load_in_4bit=args.load_in_4bit)
+        for candidate in group:
+            with use_adapter(model, None if candidate.adapter is None else adapters.index(candidate.adapter)):
+                by_label[candidate.label] = generate_answers(
+                    model,
+                    tokenizers[candidate.tokenizer],
+                    prompts,
+                    max_new_tokens=args.max_new_tokens,
+                    batch_size=args.batch_size,
+                    raw=args.raw,
+                    **settings,
+                )
+        del model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    answers.update((candidate.label, by_label[candidate.label]) for candidate in candidates)
+    first = tokenizers[candidates[0].tokenizer]
+    return [token_table(first, prompt_text(prompt)) for prompt in prompts] if args.tokens else []
+
+
+# What follows is how it looks. A terminal gets tables, a pipe or a file plain lines.
+
+
+def prompt_text(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else "\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
+
+
+def printable(text: str) -> str:
+    """Text from a model or a file without what a terminal would obey: control characters are spelt out."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda m: ascii(m[0])[1:-1], text)
+
+
+def write_plain(console: "Console", text: str) -> None:
+    print(text, file=console.file)  # as it is: rich would make spaces of tabs
+
+
+def ending(generation: "Generation") -> str:
+    return f"{'ended' if generation.ended else 'cut'} after {len(generation.ids)} tokens"
+
+
+def show_prompt(console: "Console", prompt: Any) -> None:
+    text = printable(prompt_text(prompt))
+    if not console.is_terminal:
+        write_plain(console, f"# {text}")
+        return
+    from rich.text import Text
+
+    console.print()
+    console.print(Text(text, style="bold cyan"))
+
+
+def show_tokens(console: "Console", table: Sequence[tuple[str, int]]) -> None:
+    shown = [(printable(token).replace("\n", "\\n"), str(token_id)) for token, token_id in table]
+    if not console.is_terminal:
+        write_plain(console, "\n".join(f"{token_id}\t{token}" for token, token_id in shown))
+        return
+    from rich.columns import Columns
+    from rich.text import Text
+
+    cells = [Text.assemble(token, "\n", (token_id, "dim")) for token, token_id in shown]
+    console.print(Columns(cells, padding=(0, 1)))
+
+
+def show_answers(console: "Console", answers: Mapping[str, "Generation"]) -> None:
+    if not console.is_terminal:
+        for label, generation in answers.items():
+            write_plain(console, f"[{label}] {printable(generation.text).strip()}  ({ending(generation)})")
+        write_plain(console, "")
+        return
+    from rich.panel import Panel
+    from rich.table import Table
+
+    if console.width // len(answers) < MIN_COLUMN:
+        for label, generation in answers.items():
+            console.print(Panel(answer_text(generation), title=printable(label), title_align="left"))
+        return
+    table = Table(expand=True, show_lines=False)
+    for label in answers:
+        table.add_column(printable(label), ratio=1, overflow="fold")
+    table.add_row(*(answer_text(generation) for generation in answers.values()))
+    console.print(table)
+
+
+def answer_text(generation: "Generation") -> "Text":
+    from rich.text import Text
+
+    return Text.assemble(
+        printable(generation.text).strip() or "(nothing)",
+        "\n",
+        (ending(generation), "dim" if generation.ended else "yellow"),
+    )
+
+
+def show_summary(console: "Console", answers: Mapping[str, Sequence["Generation"]]) -> None:
+    from rich.table import Table
+
+    from ..text.health import summarize_health
+
+    table = Table(title="All prompts", title_justify="left")
+    names = ("", "ended", "tokens", "repetition", "hanja", "latin")
+    for name in names:
+        table.add_column(name, justify="right" if name else "left", overflow="fold", no_wrap=bool(name))
+    for label, generations in answers.items():
+        health = summarize_health([generation.text for generation in generations])
+        ended = sum(generation.ended for generation in generations)
+        tokens = sum(len(generation.ids) for generation in generations) / len(generations)
+        cells = [printable(label), f"{ended}/{len(generations)}", f"{tokens:.1f}"]
+        cells += [f"{value:.2f}" for value in health.values()]
+        table.add_row(*cells)
+        if not console.is_terminal:
+            pairs = ", ".join(f"{name} {cell}" for name, cell in zip(names[1:], cells[1:], strict=True))
+            write_plain(console, f"[{cells[0]}] {pairs}")
+    if console.is_terminal:
+        console.print()
+        console.print(table)
