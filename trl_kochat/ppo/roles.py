@@ -23,7 +23,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..logps import PackedRows, completion_logits, pad_rows, per_row, token_entropies, token_logps
-from .heads import SCORE_KEY, ScalarHead, backbone, captured_input, reward_head, scored_hidden
+from .heads import SCORE_KEY, ScalarHead, backbone, captured_input, keep_4bit_gradients, reward_head, scored_hidden
 
 
 POLICY, VALUE, REWARD = "policy", "value", "reward"
@@ -79,6 +79,7 @@ class ActorCritic(nn.Module):
         self.value_trunk = value_trunk
         hidden_size = policy.config.get_text_config().hidden_size
 
+        keep_4bit_gradients(policy)
         self.policy: Any  # a union of PeftModel and PreTrainedModel would be asked at every use which one it is
         if peft_config is not None or isinstance(policy, PeftModel):
             self.policy = self._with_policy_adapter(policy, peft_config, reference)

@@ -102,8 +102,10 @@ class RowSampler(LogitsProcessor):
             scores = warper(input_ids, scores)
         cumulative = scores.float().softmax(-1).cumsum(-1, dtype=torch.float64)
         step = input_ids.shape[1] - self.prompt_width
-        threshold = self.uniforms[:, step, None] * cumulative[:, -1:]
-        token = torch.searchsorted(cumulative, threshold, right=True).clamp(max=scores.shape[-1] - 1)
+        total = cumulative[:, -1:].contiguous()
+        token = torch.searchsorted(cumulative, self.uniforms[:, step, None] * total, right=True)
+        # Rounded up to the total, a threshold would fall behind the last possible token.
+        token = torch.minimum(token, torch.searchsorted(cumulative, total))
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 
 
