@@ -25,8 +25,8 @@ CHATML = (
     "{%- endfor -%}{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
 PLAIN_TEMPLATE = (
-    "{%- for m in messages -%}{{- m['role'] + ': ' + m['content'] -}}{%- if m['role'] == 'assistant' -%}{{- eos_token "
-    "-}}{%- endif -%}{{- '\\n' -}}{%- endfor -%}{%- if add_generation_prompt -%}{{- 'assistant: ' -}}{%- endif -%}"
+    "{%- for m in messages -%}{{- m['role'] + '\\n' + m['content'] -}}{%- if m['role'] == 'assistant' -%}{{- eos_token "
+    "-}}{%- endif -%}{{- '\\n' -}}{%- endfor -%}{%- if add_generation_prompt -%}{{- 'assistant\\n' -}}{%- endif -%}"
 )
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

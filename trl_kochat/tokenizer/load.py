@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -65,6 +66,7 @@ def load_tokenizer_with_findings(
     **kwargs: Any,
 ) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
     """[`load_tokenizer`], with what was found; `fixed` tells what has been repaired."""
+    refuse_missing_folder(name_or_path)
     location = {"revision": revision, **{key: kwargs[key] for key in _LOCATION if key in kwargs}}
     kwargs = {**kwargs, **({"revision": revision} if revision is not None else {})}
     loaded = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **kwargs)
@@ -80,3 +82,10 @@ def load_tokenizer_with_findings(
         if not finding.fixed and finding.severity != "info":
             logger.warning("%s: %s", finding.code, finding.message)
     return tokenizer, findings
+
+
+def refuse_missing_folder(name_or_path: str | PathLike[str]) -> None:
+    """Raise `FileNotFoundError` for a path that is no folder; transformers would look for a repository of that name."""
+    name = str(name_or_path)
+    if (isinstance(name_or_path, PathLike) or name.startswith(("/", ".", "~"))) and not Path(name).is_dir():
+        raise FileNotFoundError(f"There is no folder {name}.")

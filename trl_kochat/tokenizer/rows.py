@@ -3,82 +3,88 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from statistics import median
 
 from .findings import Finding, Severity
 from .probes import HANGUL
 from .sequences import Row, TokenizedRow, is_conversational, texts_of, tokenize_rows
-from .special_tokens import learned_positions
+from .special_tokens import counted, learned_positions
 from .subject import Subject
 
 
 # Above this share a shortcoming is worth a warning; below it is a remark.
 NOTABLE = 0.01
+# Texts on which tokens per syllable and eojeol are measured, evenly spread over the rows: enough for three digits.
+COST_SAMPLE = 4_000
 
 
 def check_rows(subject: Subject, rows: Sequence[Row], max_length: int) -> Iterator[Finding]:
     rows = list(rows)
     if not rows:
         return
-    texts = [text for row in rows for text in texts_of(row)]
-    ids = subject.encode(texts)
     # Without a template conversations cannot be rendered, as a finding of its own says.
     renders = bool(subject.tokenizer.chat_template) or not is_conversational(rows[0])
     tokenized = tokenize_rows(subject.tokenizer, rows) if renders else []
-    yield _check_tokens(texts, ids, len(rows), [row.length for row in tokenized])
-    yield from _check_unknown(subject, texts, ids)
-    yield from _check_decomposed(subject, rows, texts, ids)
+    texts = [text for row in rows for text in texts_of(row)]
+    yield _check_tokens(subject, texts, tokenized, len(rows))
+    yield from _check_unknown(subject, texts, tokenized)
+    yield from _check_decomposed(subject, rows, texts)
     if not tokenized:
         return
     yield from _check_prefix(subject, tokenized)
     yield from _check_length(subject, tokenized, max_length)
 
 
-def _check_tokens(
-    texts: Sequence[str], ids: Sequence[Sequence[int]], num_rows: int, lengths: Sequence[int]
-) -> Finding:
-    tokens = sum(map(len, ids))
-    eojeols = sum(len(text.split()) for text in texts)
-    korean_tokens = korean_syllables = 0
-    for text, row in zip(texts, ids, strict=True):
+def _check_tokens(subject: Subject, texts: Sequence[str], tokenized: Sequence[TokenizedRow], num_rows: int) -> Finding:
+    sample = texts[:: max(len(texts) // COST_SAMPLE, 1)]
+    tokens = eojeols = korean_tokens = korean_syllables = 0
+    for text, ids in zip(sample, subject.encode(sample), strict=True):
+        tokens += len(ids)
+        eojeols += len(text.split())
         hangul = len(HANGUL.findall(text))
         if 2 * hangul >= len("".join(text.split())) > 0:
+            korean_tokens += len(ids)
             korean_syllables += hangul
-            korean_tokens += len(row)
-    per_syllable = korean_tokens / korean_syllables if korean_syllables else None
-    per_eojeol = tokens / eojeols if eojeols else None
+    per_syllable = round(korean_tokens / korean_syllables, 3) if korean_syllables else None
+    per_eojeol = round(tokens / eojeols, 3) if eojeols else None
     costs = [
-        f"{value:.2f} per {unit}" for value, unit in ((per_syllable, "syllable"), (per_eojeol, "eojeol")) if value
+        f"{value:.2f} tokens per {unit}"
+        for value, unit in ((per_syllable, "syllable"), (per_eojeol, "eojeol"))
+        if value
     ]
+    lengths = [row.length for row in tokenized]
+    told = [f"median {median(lengths):,.0f} tokens, longest {max(lengths):,}"] if lengths else []
     return Finding(
         "rows_tokens",
         "info",
-        f"{num_rows:,} rows hold {tokens:,} tokens of text" + (f": {', '.join(costs)}." if costs else "."),
+        f"{counted(num_rows, 'row')}: {', '.join(told + costs)}.",
         measured={
             "rows": num_rows,
-            "tokens": tokens,
-            "tokens_per_syllable": per_syllable and round(per_syllable, 3),
-            "tokens_per_eojeol": per_eojeol and round(per_eojeol, 3),
+            "median_length": median(lengths) if lengths else None,
+            "longest": max(lengths, default=None),
+            "tokens_per_syllable": per_syllable,
+            "tokens_per_eojeol": per_eojeol,
         },
     )
 
 
-def _check_unknown(subject: Subject, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> Iterator[Finding]:
+def _check_unknown(subject: Subject, texts: Sequence[str], tokenized: Sequence[TokenizedRow]) -> Iterator[Finding]:
     counts = Counter("".join(texts))
     characters = [char for char in counts if char.isprintable() and not char.isspace()]
     encoded = subject.encode([f"가{char}나" for char in characters])
     unk_id = subject.model_unk_id
-    if unk_id is not None:
+    sequences = [ids for row in tokenized for ids in (row.sequences.values() or [row.prompt_ids])]
+    unknown_tokens = 0 if unk_id is None else sum(ids.count(unk_id) for ids in sequences)
+    if unk_id is not None and unknown_tokens:
         unknown = Counter({char: counts[char] for char, row in zip(characters, encoded, strict=True) if unk_id in row})
-        tokens, unknown_tokens = sum(map(len, ids)), sum(row.count(unk_id) for row in ids)
-        if unknown_tokens:
-            rate = unknown_tokens / tokens
-            yield Finding(
-                "rows_unknown",
-                _severity(rate),
-                f"{rate:.2%} of the tokens are unknown ({subject.model_unk})"
-                + (f", most often {_most_common(unknown)}." if unknown else "."),
-                measured={"rate": rate, "tokens": unknown_tokens, "characters": dict(unknown.most_common(20))},
-            )
+        rate = unknown_tokens / sum(map(len, sequences))
+        yield Finding(
+            "rows_unknown",
+            _severity(rate),
+            f"{rate:.2%} of the tokens are unknown ({subject.model_unk})"
+            + (f", most often {_most_common(unknown)}." if unknown else "."),
+            measured={"rate": rate, "tokens": unknown_tokens, "characters": dict(unknown.most_common(20))},
+        )
     decoded = ("".join(back.split()) for back in subject.decode(encoded))
     vanished = Counter({char: counts[char] for char, back in zip(characters, decoded, strict=True) if back == "가나"})
     if vanished:
@@ -94,15 +100,13 @@ def _most_common(counts: Counter[str]) -> str:
     return ", ".join(f"{char} ({count:,})" for char, count in counts.most_common(8))
 
 
-def _check_decomposed(
-    subject: Subject, rows: Sequence[Row], texts: Sequence[str], ids: Sequence[Sequence[int]]
-) -> Iterator[Finding]:
-    loose = [index for index, text in enumerate(texts) if not unicodedata.is_normalized("NFC", text)]
+def _check_decomposed(subject: Subject, rows: Sequence[Row], texts: Sequence[str]) -> Iterator[Finding]:
+    loose = [text for text in texts if not unicodedata.is_normalized("NFC", text)]
     if not loose:
         return
     num_rows = sum(any(not unicodedata.is_normalized("NFC", text) for text in texts_of(row)) for row in rows)
-    composed = subject.encode([unicodedata.normalize("NFC", texts[index]) for index in loose])
-    tokens, tokens_nfc = sum(len(ids[index]) for index in loose), sum(map(len, composed))
+    tokens = sum(map(len, subject.encode(loose)))
+    tokens_nfc = sum(map(len, subject.encode([unicodedata.normalize("NFC", text) for text in loose])))
     share, cost = num_rows / len(rows), tokens / tokens_nfc
     yield Finding(
         "rows_decomposed",
@@ -139,13 +143,17 @@ def _check_length(subject: Subject, tokenized: Sequence[TokenizedRow], max_lengt
     losses = losses_by_length(tokenized, max_length)
     worst = max(max(loss.values()) for loss in losses.values())
     if worst:
-        told = (" and ".join(f"{what} {count:,}" for what, count in loss.items()) for loss in losses.values())
+        told = [
+            f"{trainer} {' and '.join(f'{what} {count:,}' for what, count in loss.items() if count)}"
+            for trainer, loss in losses.items()
+            if any(loss.values())
+        ]
         yield Finding(
             "rows_length",
             _severity(worst / len(tokenized)),
             f"max_length {max_length:,} is too short for some of {len(tokenized):,} rows (longest {longest:,} tokens): "
-            + "; ".join(f"{trainer} {text}" for trainer, text in zip(losses, told, strict=True))
-            + ". Nobody says so, and a row that is cut has no EOS.",
+            + "; ".join(told)
+            + ". The trainer does not say so, and a row that is cut has no EOS.",
             measured={"max_length": max_length, "longest": longest, "trainers": losses},
         )
     positions = learned_positions(subject)

@@ -117,7 +117,7 @@ def _tokenize(
     if isinstance(values[0], str):
         eos = tokenizer.eos_token or ""
         texts = [value if not ends or value.endswith(eos) else value + eos for value in values]
-        return tokenizer(texts, verbose=False)["input_ids"]
+        return tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
     if not tokenizer.chat_template:
         raise ValueError(
             "These rows are conversations and the tokenizer has no chat template: use load_tokenizer, or "
@@ -135,7 +135,7 @@ def _tokenize(
     else:
         rendered = tokenizer.apply_chat_template(list(values), **options)
     # The template wrote what begins and ends a sequence.
-    return tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+    return tokenizer(rendered, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
 
 
 def _common(ids: list[int], others: list[int]) -> int:

@@ -34,6 +34,10 @@ def check_special_tokens(subject: Subject) -> Iterator[Finding]:
     yield from _check_additions(subject)
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def usable(subject: Subject, token: str | None) -> bool:
     """Whether `token` is a special token of the vocabulary that the embedding has a row for."""
     return token in subject.specials and subject.has_row(subject.specials[token])
@@ -73,7 +77,7 @@ def _check_embedding(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "outside_embedding",
         "error",
-        f"{len(outside)} tokens have no row in the embedding of {rows:,} rows"
+        f"{counted(len(outside), 'token')} without a row in the embedding of {rows:,} rows"
         + (f", among them {', '.join(named)}" if named else f", such as {token}")
         + f" (id {token_id:,}): IndexError in training. Use existing tokens, or resize the embedding yourself.",
         # Loading again leaves them out, unless somebody added them on purpose or they are in tokenizer.json.
@@ -104,7 +108,7 @@ def _check_eos(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "eos_not_atomic",
             "error",
-            f"{tokenizer.eos_token} in a text becomes {len(ids)} token(s) {ids}, not its id {tokenizer.eos_token_id}: "
+            f"{tokenizer.eos_token} in a text becomes {counted(len(ids), 'token')} {ids}, not its id {tokenizer.eos_token_id}: "
             "training never shows the end.",
             fixable=True,
         )
@@ -134,7 +138,7 @@ def _check_unk(subject: Subject) -> Iterator[Finding]:
             "unk_is_eos",
             "error" if writes_eos else "warning" if better else "info",
             f"unk_token is the end token {tokenizer.eos_token}: "
-            + ("every unknown character ends the text" if writes_eos else "a missing token looks like an end")
+            + ("every unknown character ends the text" if writes_eos else "what is unknown looks like an end")
             + (f". The vocabulary has {better}." if better else "."),
             fixable=better is not None,
         )

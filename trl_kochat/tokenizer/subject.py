@@ -120,7 +120,9 @@ class Subject:
         """Ids of each text, nothing added."""
         if not texts:  # which the tokenizer does not take
             return []
-        return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)[
+            "input_ids"
+        ]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Texts of the ids, special tokens included, nothing cleaned up."""

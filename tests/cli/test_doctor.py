@@ -1,0 +1,123 @@
+import json
+
+import pytest
+
+from tests.tokenizers import healthy, kogpt2_like, qwen_like
+from trl_kochat.cli import main
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """The course's SFT file: raw text under TRL's column names."""
+    raw = [{"prompt": "걔 누구야?", "completion": "친구예요", "tokens": 3}, {"prompt": "안녕?", "completion": "네"}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in raw), encoding="utf-8")
+    return path
+
+
+def doctor(capsys, *arguments):
+    status = main(["doctor", *map(str, arguments)])
+    return status, capsys.readouterr()
+
+
+def test_a_healthy_model_is_healthy(tmp_path, capsys):
+    status, captured = doctor(capsys, healthy(tmp_path))
+    assert status == 0
+    assert captured.out.rstrip().endswith("Healthy.")
+
+
+def test_an_error_is_told_and_is_the_exit_status(tmp_path, capsys):
+    status, captured = doctor(capsys, kogpt2_like(tmp_path))
+    assert status == 1
+    line = next(line for line in captured.out.splitlines() if "pipeline_rebuilt" in line)
+    assert line.split()[:3] == ["error", "repaired", "pipeline_rebuilt"] and line.endswith("survive.")
+    assert "AutoTokenizer alone is not right here; load_tokenizer repairs" in captured.out
+    # One line for each finding, no colours and no repetition on the other stream.
+    assert "\x1b" not in captured.out and "pipeline_rebuilt" not in captured.err
+
+
+def test_a_warning_is_no_error(tmp_path, capsys):
+    folder = qwen_like(tmp_path, pad_token="<|fim_pad|>")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["eos_token"] = "<|endoftext|>"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    status, captured = doctor(capsys, folder)
+    assert status == 0 and "template_stop" in captured.out and "warning" in captured.out
+
+
+def test_json_is_for_programs(tmp_path, capsys):
+    status, captured = doctor(capsys, kogpt2_like(tmp_path), "--json")
+    report = json.loads(captured.out)
+    assert status == 1
+    assert report["repaired"]["special_tokens"]["pad_token"] == ["<pad>", 3]
+    by_code = {finding["code"]: finding for finding in report["findings"]}
+    assert by_code["pipeline_rebuilt"]["severity"] == "error" and by_code["pipeline_rebuilt"]["fixed"]
+    assert by_code["no_chat_template"]["fixed"]
+    assert not by_code["learned_positions"]["fixed"]  # the config was read too
+
+
+def test_rows_are_counted_as_load_tokenizer_sees_them(tmp_path, capsys, rows):
+    status, captured = doctor(capsys, kogpt2_like(tmp_path / "model"), "--data", rows, "--json")
+    by_code = {finding["code"]: finding for finding in json.loads(captured.out)["findings"]}
+    assert by_code["rows_tokens"]["measured"]["rows"] == 2
+    assert by_code["rows_unknown"]["measured"]["characters"] == {"걔": 1}
+    assert "rows_length" not in by_code
+
+
+def test_max_length_is_the_trainers(tmp_path, capsys, rows):
+    arguments = [kogpt2_like(tmp_path / "model"), "--data", rows, "--format", "kochatgpt_sft", "--max_length", "45"]
+    _, captured = doctor(capsys, *arguments)
+    assert "max_length 45 is too short for some of 2 rows" in captured.out and "SFTTrainer" in captured.out
+
+
+def test_rows_of_trl_types_need_no_formatter(tmp_path, capsys):
+    row = {
+        "prompt": [{"role": "user", "content": "안녕?"}],
+        "chosen": [{"role": "assistant", "content": "네"}],
+        "rejected": [{"role": "assistant", "content": "몰라요"}],
+    }
+    path = tmp_path / "pairs.json"
+    path.write_text(json.dumps([row]), encoding="utf-8")
+    status, captured = doctor(capsys, healthy(tmp_path / "model"), "--data", path)
+    assert status == 0 and "1 row: median" in captured.out
+
+
+def test_an_unfixable_model_is_still_examined(tmp_path, capsys):
+    folder = healthy(tmp_path)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["eos_token"], config["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    state = json.loads((folder / "tokenizer.json").read_text())
+    for token in state["added_tokens"]:
+        token["content"] = {"</s>": "<s2>"}.get(token["content"], token["content"])
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    (folder / "config.json").write_text('{"model_type": "llama", "eos_token_id": null}')
+    status, captured = doctor(capsys, folder)
+    assert status == 1 and "no_eos" in captured.out and "1 error to look at" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/no/such/folder"], "There is no folder /no/such/folder."),
+        (["{model}", "--data", "/no/rows.json"], "There is no file or folder"),
+        (["{model}", "--data", "{rows}", "--format", "alpaca"], "No formatter 'alpaca'"),
+    ],
+)
+def test_what_a_user_got_wrong_is_one_line(tmp_path, capsys, rows, arguments, message):
+    model = healthy(tmp_path / "model")
+    status, captured = doctor(capsys, *(argument.format(model=model, rows=rows) for argument in arguments))
+    assert status == 2 and message in captured.err and captured.out == ""
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("length", ["0", "-3", "many"])
+def test_a_length_is_a_number_of_tokens(capsys, length):
+    with pytest.raises(SystemExit):
+        main(["doctor", "model", f"--max_length={length}"])
+    assert "is no length" in capsys.readouterr().err

@@ -1,0 +1,242 @@
+"""Examine the tokenizer of a model, alone or with the rows it is going to train on.
+
+The model is loaded as AutoTokenizer loads it. Every finding is measured; `repaired` marks what load_tokenizer puts
+right. Rows are counted with the repaired tokenizer. Nothing is changed, and nothing is downloaded that is here already.
+
+Exit status: 0 when there is no error among the findings, 1 when there is, 2 when nothing could be examined.
+
+  trl-kochat doctor skt/kogpt2-base-v2
+  trl-kochat doctor ./my-model --data kochatgpt_1_SFT.jsonl --max_length 512
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+    from transformers import PreTrainedTokenizerBase
+
+    from ..tokenizer import Finding
+
+_STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="folder or repository id")
+    parser.add_argument("--data", metavar="FILE|NAME", help="rows to count: a file, a folder or a dataset id")
+    add_row_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print findings as JSON, for other programs")
+
+
+def add_row_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of every subcommand that reads rows."""
+    parser.add_argument("--format", metavar="NAME", help="formatter for the rows; by default their columns decide")
+    parser.add_argument(
+        "--max_length", type=_length, default=1024, help="tokens a row may have (default: 1024, as TRL)"
+    )
+    parser.add_argument(
+        "--trust_remote_code", action="store_true", help="run tokenizer code that comes with the model"
+    )
+
+
+def _length(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length; give a number of tokens, 1 or more")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    rows = read_rows(args.data, args.format) if args.data else None
+    with _quiet():  # the table says it all
+        loaded, repaired, findings, about_rows = _examine(args, rows)
+    if args.json:
+        print(json.dumps(_as_json(args.model, loaded, repaired, findings + about_rows), ensure_ascii=False, indent=2))
+    else:
+        _show(args.model, loaded, repaired, findings, about_rows)
+    return int(any(finding.severity == "error" for finding in findings + about_rows))
+
+
+def _examine(
+    args: argparse.Namespace, rows: Any
+) -> tuple["PreTrainedTokenizerBase", "PreTrainedTokenizerBase", list["Finding"], list["Finding"]]:
+    """The tokenizer as AutoTokenizer and as load_tokenizer give it, what was found in it, and what in the rows."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    from ..tokenizer import check_tokenizer, fix_tokenizer
+    from ..tokenizer.load import refuse_missing_folder
+
+    refuse_missing_folder(args.model)
+    loaded = AutoTokenizer.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
+    try:
+        config = AutoConfig.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
+    except (OSError, ValueError):  # a folder with a tokenizer only
+        config = None
+    try:
+        repaired, findings = fix_tokenizer(loaded, config)
+        findings = _with_template(repaired, findings)
+    except ValueError:  # no end token and none to be found, as one of the findings says
+        repaired, findings = loaded, check_tokenizer(loaded, config)
+    if rows is None:
+        return loaded, repaired, findings, []
+    checked = check_tokenizer(repaired, config, rows, max_length=args.max_length)
+    return loaded, repaired, findings, [finding for finding in checked if finding.code.startswith("rows_")]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("trl_kochat.tokenizer")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def read_rows(source: str, name: str | None) -> Any:
+    """Rows of a TRL type from raw rows, or from rows that have such a type already."""
+    from ..formatters import format_dataset
+    from ..loading import load_rows
+    from ..tokenizer.sequences import is_conversational, row_type
+
+    rows = load_rows(source)
+    if name is not None:
+        return format_dataset(rows, name)
+    first = next(iter(rows))
+    try:
+        row_type(set(first))
+    except ValueError:
+        return format_dataset(rows)
+    # The course's files have the columns of TRL, holding raw text.
+    return rows if is_conversational(first) or "text" in first else format_dataset(rows)
+
+
+def _with_template(tokenizer: "PreTrainedTokenizerBase", findings: list["Finding"]) -> list["Finding"]:
+    """Install a template, in place, where there is none, as `load_tokenizer` does; the findings as it leaves them."""
+    from dataclasses import replace
+
+    from ..tokenizer import set_chat_template
+
+    if tokenizer.chat_template:
+        return findings
+    set_chat_template(tokenizer, "ko_instruct")
+    return [replace(finding, fixed=True) if finding.code == "no_chat_template" else finding for finding in findings]
+
+
+def _as_json(
+    model: str, loaded: "PreTrainedTokenizerBase", repaired: "PreTrainedTokenizerBase", findings: list["Finding"]
+) -> dict[str, Any]:
+    return {
+        "model": model,
+        "loaded": _described(loaded),
+        "repaired": _described(repaired),
+        "findings": [
+            {
+                "code": finding.code,
+                "severity": finding.severity,
+                "message": finding.message,
+                "fixable": finding.fixable,
+                "fixed": finding.fixed,
+                "measured": dict(finding.measured),
+            }
+            for finding in findings
+        ],
+    }
+
+
+def _described(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
+    return {
+        "class": type(tokenizer).__name__,
+        "entries": len(tokenizer),
+        "special_tokens": _special_ids(tokenizer),
+    }
+
+
+def _special_ids(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
+    return {
+        role: None
+        if getattr(tokenizer, role) is None
+        else [getattr(tokenizer, role), getattr(tokenizer, f"{role}_id")]
+        for role in _ROLES
+    }
+
+
+def _show(
+    model: str,
+    loaded: "PreTrainedTokenizerBase",
+    repaired: "PreTrainedTokenizerBase",
+    findings: list["Finding"],
+    about_rows: list["Finding"],
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    console.print(Text(model, style="bold"))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("loaded by", "class", "entries", *(role.removesuffix("_token") for role in _ROLES)):
+        table.add_column(heading)
+    shown = {"AutoTokenizer": loaded} | ({} if repaired is loaded else {"load_tokenizer": repaired})
+    for name, tokenizer in shown.items():
+        specials = (" ".join(map(str, value)) if value else "none" for value in _special_ids(tokenizer).values())
+        cells = (name, type(tokenizer).__name__, f"{len(tokenizer):,}", *specials)
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print(table)
+    if findings:
+        console.print()
+        _show_findings(console, findings)
+    if about_rows:
+        console.print()
+        console.print(Text("rows", style="bold"))
+        _show_findings(console, about_rows)
+    console.print()
+    console.print(_verdict(findings + about_rows), soft_wrap=True)
+
+
+def _show_findings(console: "Console", findings: list["Finding"]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not console.is_terminal:
+        for finding in findings:
+            state = "repaired" if finding.fixed else ""
+            line = f"{finding.severity:<8} {state:<9} {finding.code:<21} {finding.message}"
+            console.print(Text(line), soft_wrap=True)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for _ in range(3):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        style = _STYLES[finding.severity]
+        repaired = Text("repaired" if finding.fixed else "", style="green")
+        message = Text(finding.message, style="dim" if finding.fixed else "")
+        table.add_row(Text(finding.severity, style=style), repaired, Text(finding.code, style=style), message)
+    console.print(table)
+
+
+def _verdict(findings: list["Finding"]) -> "Text":
+    from rich.text import Text
+
+    from ..tokenizer.special_tokens import counted
+
+    open_errors = sum(finding.severity == "error" and not finding.fixed for finding in findings)
+    open_warnings = sum(finding.severity == "warning" and not finding.fixed for finding in findings)
+    repaired = sum(finding.fixed and finding.severity != "info" for finding in findings)
+    if not (open_errors or open_warnings or repaired):
+        return Text("Healthy.", style="green")
+    to_look_at = ((open_errors, "error"), (open_warnings, "warning"))
+    parts = [f"{counted(number, noun)} to look at" for number, noun in to_look_at if number]
+    if repaired:
+        parts.insert(
+            0, f"AutoTokenizer alone is not right here; load_tokenizer repairs {counted(repaired, 'finding')}"
+        )
+    return Text(f"{'; '.join(parts)}.", style="red" if open_errors else "yellow")
