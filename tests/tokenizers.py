@@ -37,8 +37,9 @@ def special(*tokens: str) -> list[AddedToken]:
     return [AddedToken(token, special=True, normalized=False) for token in tokens]
 
 
-def syllables() -> list[str]:
-    return [chr(code) for code in range(ord("가"), ord("힣") + 1)]
+def common_syllables() -> list[str]:
+    """The 2,350 of KS X 1001: other ones take eight bytes in this encoding."""
+    return [char for char in map(chr, range(ord("가"), ord("힣") + 1)) if len(char.encode("euc_kr")) == 2]
 
 
 def write(folder: Path, backend: Tokenizer, config: dict[str, Any], tokenizer_config: dict[str, Any] | None) -> Path:
@@ -52,8 +53,8 @@ def write(folder: Path, backend: Tokenizer, config: dict[str, Any], tokenizer_co
 
 
 KOGPT2_SPECIALS = ("<s>", "</s>", "<usr>", "<pad>", "<sys>", "<unk>", "<mask>")
-# Rare syllables and '@' are missing, as in the real one.
-KOGPT2_MISSING = "걔걍쌤뷁"
+# Common syllables and '@' are missing, as in the real one.
+KOGPT2_MISSING = "걔걍쌤"
 
 
 def kogpt2_like(folder: Path, *, emoji_special: bool = False) -> Path:
@@ -61,7 +62,7 @@ def kogpt2_like(folder: Path, *, emoji_special: bool = False) -> Path:
     characters = [*"▁\n.,?!:;()[]{}'\"#*-_=+/~%&0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"]
     characters += [chr(code) for code in [*range(0x1100, 0x1113), *range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]]
     characters += [*"“”‘’·₩^|\\<>「」『』《》〈〉★☆♥♡→←■□○●※×÷±≤≥∞漢字日本あアéñüΩπ—–°"]
-    characters += [char for char in syllables() if char not in KOGPT2_MISSING]
+    characters += [char for char in common_syllables() if char not in KOGPT2_MISSING]
     merges = [
         ("▁", "안"),
         ("▁안", "녕"),
@@ -72,7 +73,8 @@ def kogpt2_like(folder: Path, *, emoji_special: bool = False) -> Path:
         ("다.", "\n"),
         ("요", "."),
     ]
-    entries = [*KOGPT2_SPECIALS, *dict.fromkeys(characters), *("".join(merge) for merge in merges)]
+    # "<eot>" is an ordinary entry that no merge reaches.
+    entries = [*KOGPT2_SPECIALS, "<eot>", *dict.fromkeys(characters), *("".join(merge) for merge in merges)]
     vocab = {entry: position for position, entry in enumerate(entries)}
     backend = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>"))
     backend.normalizer = normalizers.Sequence([normalizers.NFKC()])

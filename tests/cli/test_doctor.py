@@ -41,6 +41,15 @@ def test_an_error_is_told_and_is_the_exit_status(tmp_path, capsys):
     assert "\x1b" not in captured.out and "pipeline_rebuilt" not in captured.err
 
 
+def test_on_a_terminal_the_table_has_colours(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    _, captured = doctor(capsys, kogpt2_like(tmp_path))
+    line = next(line for line in captured.out.splitlines() if "pipeline_rebuilt" in line)
+    assert line.startswith("\x1b[1;31merror") and "\x1b[32mrepaired" in line
+
+
 def test_a_warning_is_no_error(tmp_path, capsys):
     folder = qwen_like(tmp_path, pad_token="<|fim_pad|>")
     config = json.loads((folder / "tokenizer_config.json").read_text())

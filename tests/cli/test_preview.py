@@ -64,6 +64,19 @@ def test_loss_tokens_stand_between_bars_and_the_end_is_one_of_them(capsys, model
     assert "\x1b" not in captured.out
 
 
+def test_on_a_terminal_loss_is_colour(capsys, model, write_rows, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    path = write_rows({"prompt": "안녕?", "completion": "네 가요"})
+    _, captured = preview(capsys, path, "--model", model)
+    green, bright, end = "\x1b[32m", "\x1b[1;92m", "\x1b[0m"
+    assert f"{green}네{end}{bright} {end}{green}가{end}" in captured.out
+    assert f"{green}안" not in captured.out and "|" not in captured.out
+    _, captured = preview(capsys, path, "--model", model, "--max_length", 1)
+    assert "\x1b[9;31m네" in captured.out  # struck out, red
+
+
 def test_what_is_cut_off_is_marked_and_told(capsys, model, write_rows):
     path = write_rows({"prompt": "안녕?", "completion": "가나다라"})
     _, whole = preview(capsys, path, "--model", model)

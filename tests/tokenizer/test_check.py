@@ -2,7 +2,14 @@ import json
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    ByT5Tokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
 
 from tests.tokenizers import (
     CHATML,
@@ -92,7 +99,7 @@ def test_hangul_lost_is_found_where_no_file_tells(tmp_path):
 def test_syllables_without_a_writing_are_named(tmp_path):
     finding = by_code(check_tokenizer(load_tokenizer(kogpt2_like(tmp_path))))["hangul_missing"]
     assert finding.severity == "info"
-    assert finding.measured["missing"] == 3  # 뷁, the fourth that is missing, is not a common syllable
+    assert finding.measured["missing"] == 3
     assert set(finding.measured["examples"]) == set("걔걍쌤")
 
 
@@ -118,8 +125,8 @@ def test_no_eos(tmp_path, tokenizer):
 
 
 def test_eos_not_atomic(tokenizer):
+    # An entry in the alphabet of bytes: as text it is written otherwise.
     tokenizer.eos_token = next(token for token in tokenizer.get_vocab() if token.startswith("Ġ") and len(token) > 3)
-    tokenizer.chat_template = None
     assert notable(check_tokenizer(tokenizer)) == {"eos_not_atomic"}
 
 
@@ -270,6 +277,43 @@ def test_config_that_disagrees(tokenizer):
     # An empty field misleads nobody.
     config = LlamaConfig(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=[1, tokenizer.eos_token_id])
     assert by_code(check_tokenizer(tokenizer, config))["config_disagrees"].severity == "info"
+
+
+def test_wordpiece_is_examined_too():
+    """A Korean BERT: no end token, no line breaks, unknown characters."""
+    syllables = [*map(chr, range(0xAC00, 0xD7A4))]
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *syllables, *("##" + char for char in syllables), *".,?"]
+    vocab = {entry: position for position, entry in enumerate(entries)}
+    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = normalizers.NFC(), pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.add_special_tokens(special("[PAD]", "[UNK]", "[CLS]", "[SEP]"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
+    findings = by_code(check_tokenizer(tokenizer))
+    assert notable(findings.values()) == {"no_eos", "newline_lost", "characters_unknown"}
+    assert not findings["no_eos"].fixable and "[SEP]" in findings["no_eos"].message
+    # With lower case, accents are stripped too, and with them the vowels of every decomposed syllable.
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
+    finding = by_code(check_tokenizer(tokenizer))["hangul_lost"]
+    assert finding.severity == "error" and "pipeline before it is wrong" in finding.message
+
+
+def test_unigram_knows_its_unknown_token_by_position():
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), ("\n", -1.0)]
+    backend = Tokenizer(models.Unigram(pieces + [(chr(code), -5.0) for code in range(0xAC00, 0xD7A4)], unk_id=2))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    backend.add_special_tokens(special("<pad>", "</s>", "<unk>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", pad_token="<pad>")
+    finding = by_code(check_tokenizer(tokenizer))["no_unk"]
+    assert finding.fixable and "<unk>" in finding.message
+    assert fix_tokenizer(tokenizer)[0].unk_token == "<unk>"
+
+
+def test_a_tokenizer_written_in_python_is_examined_too():
+    findings = by_code(check_tokenizer(ByT5Tokenizer()))
+    assert notable(findings.values()) == {"adds_eos"}
+    assert findings["no_normalization"].measured["nfd_cost"] > 2
 
 
 def test_findings_come_worst_first_and_read_as_sentences(tmp_path):

@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -7,13 +8,12 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GPT2Config, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.tokenizers import (
-    KOGPT2_MISSING,
     byte_fallback,
+    common_syllables,
     exaone_like,
     healthy,
     kogpt2_like,
     qwen_like,
-    syllables,
 )
 from trl_kochat.tokenizer import fix_tokenizer, load_tokenizer
 
@@ -73,6 +73,40 @@ def test_fixing_twice_is_fixing_once(folder):
     twice, findings = fix_tokenizer(once)
     assert twice is once
     assert not any(finding.fixed or finding.fixable for finding in findings)
+
+
+TOKENS = st.sampled_from([None, "<s>", "</s>", "<pad>", "<unk>", "안", "[NEW]"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    backend=st.sampled_from([kogpt2_like, healthy]),
+    roles=st.fixed_dictionaries(dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), TOKENS)),
+    type_ids=st.booleans(),
+)
+def test_whatever_was_wrong_fixing_twice_is_fixing_once(backends, backend, roles, type_ids):
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backends[backend], **roles)
+    if type_ids:
+        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    vocab = tokenizer.get_vocab()
+    try:
+        once, _ = fix_tokenizer(tokenizer)
+    except ValueError as error:
+        assert roles["eos_token"] is None and "Set it to one of" in str(error)
+        return
+    twice, findings = fix_tokenizer(once)
+    assert twice is once and not any(finding.fixed or finding.fixable for finding in findings)
+    # Nothing is invented, and what stands for the end is what the user said.
+    assert once.get_vocab() == vocab
+    assert roles["eos_token"] in (None, once.eos_token) and roles["bos_token"] in (None, once.bos_token)
+
+
+@pytest.fixture(scope="module")
+def backends(tmp_path_factory):
+    return {
+        make: Tokenizer.from_file(str(make(tmp_path_factory.mktemp("backend")) / "tokenizer.json"))
+        for make in (kogpt2_like, healthy)
+    }
 
 
 @pytest.mark.parametrize("make", [qwen_like, healthy], ids=lambda make: make.__name__)
@@ -140,7 +174,7 @@ def test_no_end_and_none_to_be_found_raises(tmp_path):
     backend = tokenizer.backend_tokenizer
     backend.add_special_tokens(["<|endoftext|>"])  # a second spelling of the end: which one is it?
     bare = PreTrainedTokenizerFast(tokenizer_object=backend)
-    with pytest.raises(ValueError, match="eos_token is None.*</s>"):
+    with pytest.raises(ValueError, match="There is no eos_token.*</s>"):
         fix_tokenizer(bare)
 
 
@@ -154,16 +188,26 @@ def test_the_end_is_found_in_the_models_config(tmp_path):
     assert by_code(findings)["no_eos"].fixed
 
 
-def test_an_end_that_is_several_tokens_becomes_one(tmp_path):
-    tokenizer = AutoTokenizer.from_pretrained(healthy(tmp_path))
-    # An entry in the alphabet of bytes: as text it is written otherwise.
-    tokenizer.eos_token = next(token for token in tokenizer.get_vocab() if token.startswith("Ġ") and len(token) > 3)
+def test_an_end_that_is_several_tokens_becomes_one(fixed_kogpt2):
+    tokenizer = copy.deepcopy(fixed_kogpt2)
+    tokenizer.eos_token = "<eot>"  # in the vocabulary, not cut out of a text
     eos_id, size = tokenizer.eos_token_id, len(tokenizer)
-    assert len(tokenizer.encode(tokenizer.eos_token, add_special_tokens=False)) > 1
+    assert len(tokenizer.encode("<eot>")) > 1
     fixed, findings = fix_tokenizer(tokenizer)
     assert by_code(findings)["eos_not_atomic"].fixed
-    assert fixed.encode(f"끝{fixed.eos_token}", add_special_tokens=False)[-1] == fixed.eos_token_id == eos_id
-    assert len(fixed) == size
+    assert fixed.encode("끝<eot>")[-1] == fixed.eos_token_id == eos_id
+    assert len(fixed) == size and len(tokenizer.encode("<eot>")) > 1
+
+
+def test_a_word_is_not_made_the_end(fixed_kogpt2):
+    """Cut out of every text, a line break would no longer be part of the tokens that hold one."""
+    tokenizer = copy.deepcopy(fixed_kogpt2)
+    tokenizer.eos_token = "\n"
+    ids = tokenizer.encode("끝이다.\n네")
+    fixed, findings = fix_tokenizer(tokenizer)
+    finding = by_code(findings)["eos_not_atomic"]
+    assert not finding.fixable and not finding.fixed and "People write it" in finding.message
+    assert fixed.encode("끝이다.\n네") == ids
 
 
 def test_a_pad_without_a_row_is_replaced(tmp_path):
@@ -234,11 +278,19 @@ def test_a_tokenizer_trained_anew_is_not_taken_back(tmp_path):
     assert "pipeline_rebuilt" not in by_code(findings)
 
 
+ANY_SYLLABLE = st.characters(min_codepoint=ord("가"), max_codepoint=ord("힣"))
+
+
 @settings(max_examples=200, deadline=None)
-@given(text=st.text(st.one_of(st.sampled_from(syllables()), st.characters(exclude_categories=["Cs"]))))
+@given(
+    text=st.text(
+        st.one_of(st.sampled_from(common_syllables()), ANY_SYLLABLE, st.characters(exclude_categories=["Cs"]))
+    )
+)
 def test_no_syllable_is_lost_that_the_vocabulary_can_write(fixed_kogpt2, text):
     back = fixed_kogpt2.decode(fixed_kogpt2.encode(text, add_special_tokens=False))
-    written = [char for char in text if "가" <= char <= "힣" and char not in KOGPT2_MISSING]
+    vocab = fixed_kogpt2.get_vocab()
+    written = [char for char in text if "가" <= char <= "힣" and char in vocab]
     # NFKC may compose further syllables out of jamo; those of the text are all there, in order.
     rest = iter(back)
     assert all(char in rest for char in written)

@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+from transformers import AutoTokenizer, ByT5Tokenizer, GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from tests.tokenizers import byte_fallback, kogpt2_like, qwen_like
@@ -103,6 +103,21 @@ def test_messages_and_text_are_what_sft_trainer_makes(tmp_path, tokenizer, model
             assert ours.completion_start == 0
 
 
+def test_preferences_without_a_prompt_column_are_what_dpo_trainer_makes(tmp_path, tokenizer, model):
+    rows = [
+        {"chosen": row["prompt"] + row["chosen"], "rejected": row["prompt"] + row["rejected"]}
+        for row in preference_rows()
+    ]
+    assert tokenize_rows(tokenizer, rows) == tokenize_rows(tokenizer, preference_rows())
+    args = arguments(DPOConfig, tmp_path, max_length=None)
+    reference = GPT2LMHeadModel(tiny_config(tokenizer))
+    trainer = DPOTrainer(
+        model, ref_model=reference, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+    )
+    for ours, theirs in zip(tokenize_rows(tokenizer, rows), trainer.train_dataset, strict=True):
+        assert ours.sequences["chosen"] == theirs["prompt_ids"] + theirs["chosen_ids"]
+
+
 def test_prompts_alone_have_no_sequences(tokenizer):
     row = tokenize_rows(tokenizer, [{"prompt": user("안녕?")}])[0]
     assert row.type == "prompt_only" and row.sequences == {} and row.length == len(row.prompt_ids)
@@ -174,10 +189,16 @@ def test_a_prompt_that_ends_in_a_space_is_no_prefix(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(qwen_like(tmp_path))
     rows = [{"prompt": "답: ", "completion": answer} for answer in ("정말", "날씨", "정말이요")]
     finding = found(tokenizer, rows)["rows_prefix"]
-    assert finding.severity == "warning" and finding.measured == {"rows": 3, "share": 1.0}
-    assert "' '" in finding.message
+    assert finding.severity == "warning" and finding.measured == {"rows": 3, "share": 1.0, "ends": {" ": 3}}
+    assert "not on a space" in finding.message
     rows = [{"prompt": "답:", "completion": " " + row["completion"]} for row in rows]
     assert "rows_prefix" not in found(tokenizer, rows)
+
+
+def test_a_tokenizer_that_ends_the_prompt_itself():
+    rows = [{"prompt": "안녕?", "completion": "네"}]
+    finding = found(ByT5Tokenizer(), rows)["rows_prefix"]
+    assert finding.measured["ends"] == {"</s>": 1} and "use conversational rows" in finding.message
 
 
 @pytest.mark.parametrize("trainer_class", [SFTTrainer, DPOTrainer, RewardTrainer])

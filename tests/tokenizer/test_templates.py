@@ -69,6 +69,7 @@ def test_ko_instruct_leaves_an_empty_system_text_out(tokenizer):
     [
         ([user("안녕?"), {"role": "system", "content": "늦은 지시"}], "first place"),
         ([user("안녕?"), {"role": "tool", "content": "3"}], "not tool"),
+        ([{"role": "user", "content": [{"type": "text", "text": "안녕?"}]}], "one string"),
     ],
 )
 def test_ko_instruct_refuses_what_it_cannot_render(tokenizer, messages, message):

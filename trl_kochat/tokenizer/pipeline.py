@@ -1,6 +1,5 @@
 """Checks of the way from text to ids and back."""
 
-import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
@@ -11,14 +10,12 @@ from ..text.normalize import UnicodeForm
 from .findings import Finding
 from .origin import is_rebuilt_class
 from .probes import CHARACTERS, JAMO, PIPELINE, SENTENCES, common_syllables
+from .special_tokens import MARKUP
 from .subject import Subject, surviving_syllables
 
 
 # Below this share of everyday syllables the data itself is damaged; KoGPT2's vocabulary keeps 99.97 % of real chat.
 ENOUGH_SYLLABLES = 0.99
-
-# <tag>, [TAG], {tag}, |tag|, with a word in between, or a bare word: names for the machine, not something people write.
-_MARKUP = re.compile(r"<.*\w.*>|\[.*\w.*\]|\{.*\w.*\}|\|.*\w.*\||\w+", re.DOTALL)
 
 
 def encode_plain(backend: Tokenizer, texts: tuple[str, ...]) -> list[list[int]]:
@@ -134,7 +131,7 @@ def check_characters(subject: Subject) -> Iterator[Finding]:
     if unknown:
         yield Finding(
             "characters_unknown",
-            "info",
+            "info" if 2 * len(unknown) < len(characters) else "warning",
             f"{len(unknown)} of {len(characters)} visible characters are unknown ({unk}): {' '.join(unknown[:12])}.",
             measured={"unknown": len(unknown), "probed": len(characters), "examples": unknown[:40]},
         )
@@ -142,7 +139,7 @@ def check_characters(subject: Subject) -> Iterator[Finding]:
 
 def check_text_specials(subject: Subject) -> Iterator[Finding]:
     """Emoji and emoticons that are special tokens, which `skip_special_tokens=True` deletes."""
-    texts = [token for token in subject.specials if not _MARKUP.fullmatch(token.strip(" ▁"))]
+    texts = [token for token in subject.specials if not MARKUP.fullmatch(token.strip(" ▁")) and not token.isalnum()]
     if texts:
         # Those that are not plain ASCII show best what is meant.
         shown = sorted(texts, key=str.isascii)[:6]

@@ -128,13 +128,17 @@ def _check_prefix(subject: Subject, tokenized: Sequence[TokenizedRow]) -> Iterat
     share = len(broken) / len(tokenized)
     ends = Counter(subject.decode([row.prompt_ids[row.completion_start :]])[0] for row in broken)
     end, count = ends.most_common(1)[0]
+    way_out = (
+        "The tokenizer ends the prompt itself: use conversational rows."
+        if end == subject.tokenizer.eos_token
+        else "End prompts on a character that merges with nothing, not on a space."
+    )
     yield Finding(
         "rows_prefix",
         _severity(share),
         f"In {len(broken):,} of {len(tokenized):,} rows ({share:.1%}) the prompt's tokens do not begin those of prompt "
-        f"and answer, most often at {end!r} ({count:,}): the end of the prompt is left out of training. End prompts on "
-        "a character that merges with nothing, not on a space.",
-        measured={"rows": len(broken), "share": share},
+        f"and answer, most often at {end!r} ({count:,}): the end of the prompt is left out of training. {way_out}",
+        measured={"rows": len(broken), "share": share, "ends": dict(ends.most_common(5))},
     )
 
 

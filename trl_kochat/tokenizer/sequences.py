@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 Row = Mapping[str, Any]
 # Column sets of TRL's dataset types (https://huggingface.co/docs/trl/dataset_formats), the most telling first.
 _TYPES = {
-    "preference": ({"prompt", "chosen", "rejected"}, ("chosen", "rejected")),
+    "preference": ({"chosen", "rejected"}, ("chosen", "rejected")),
     "prompt_completion": ({"prompt", "completion"}, ("completion",)),
     "language_modeling": ({"messages"}, ("messages",)),
     "language_modeling_text": ({"text"}, ("text",)),
@@ -56,8 +56,8 @@ def row_type(columns: set[str]) -> tuple[str, tuple[str, ...]]:
         if needed <= columns:
             return name.removesuffix("_text"), answers
     raise ValueError(
-        f"Rows with the columns {', '.join(sorted(columns))} are no rows of TRL; expected prompt and completion, prompt, "
-        "chosen and rejected, prompt alone, messages, or text."
+        f"Rows with the columns {', '.join(sorted(columns))} are no rows of TRL; expected prompt and completion, chosen "
+        "and rejected with or without prompt, prompt alone, messages, or text."
     )
 
 
@@ -73,6 +73,10 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> li
     if not rows:
         return []
     kind, answers = row_type(set(rows[0]))
+    if kind == "preference" and "prompt" not in rows[0]:
+        from trl import extract_prompt  # what both answers begin with; importing trl takes seconds
+
+        rows = [extract_prompt(dict(row)) for row in rows]
     if kind == "language_modeling":
         sequences = _tokenize(tokenizer, rows, [row[answers[0]] for row in rows], ends=True)
         return [TokenizedRow(kind, [], {answers[0]: ids}, 0) for ids in sequences]

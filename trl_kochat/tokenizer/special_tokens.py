@@ -20,6 +20,8 @@ EOS_SPELLINGS = (
     "[|endofturn|]",
     "<|endofturn|>",
 )
+# <tag>, [TAG], {tag}, |tag|, with a word in between: names for the machine, not something that people write.
+MARKUP = re.compile(r"<.*\w.*>|\[.*\w.*\]|\{.*\w.*\}|\|.*\w.*\|", re.DOTALL)
 # <pad>, [PAD], <|padding|>, <|finetune_right_pad_id|>, but not the pads of images or fill-in-the-middle.
 _PAD = re.compile(r"[<\[{|].*pad.*[>\]}|]", re.IGNORECASE)
 _OTHER_PAD = re.compile(r"fim|image|vision|video|audio", re.IGNORECASE)
@@ -100,17 +102,25 @@ def _check_eos(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "no_eos",
             "error",
-            f"eos_token is {tokenizer.eos_token!r}, which is no token of the vocabulary: no answer can be ended. "
-            + (f"{better} is one." if better else f"Set it to one of {_some_specials(subject)}."),
+            (
+                "There is no eos_token"
+                if tokenizer.eos_token is None
+                else f"eos_token {tokenizer.eos_token!r} is not in the vocabulary"
+            )
+            + ": no answer can be ended. "
+            + (f"{better} is there for it." if better else f"Set it to one of {_some_specials(subject)}."),
             fixable=better is not None,
         )
     elif (ids := subject.encode([tokenizer.eos_token])[0]) != [tokenizer.eos_token_id]:
+        is_markup = MARKUP.fullmatch(tokenizer.eos_token) is not None
         yield Finding(
             "eos_not_atomic",
             "error",
-            f"{tokenizer.eos_token} in a text becomes {counted(len(ids), 'token')} {ids}, not its id {tokenizer.eos_token_id}: "
-            "training never shows the end.",
-            fixable=True,
+            f"{tokenizer.eos_token!r} in a text becomes {counted(len(ids), 'token')} {ids}, not its id "
+            f"{tokenizer.eos_token_id}: training never shows the end."
+            # Cutting a word or a line break out of every text would change how all text is read.
+            + ("" if is_markup else f" People write it, so take another: {_some_specials(subject)}."),
+            fixable=is_markup,
         )
 
 
@@ -153,7 +163,11 @@ def _check_unk(subject: Subject) -> Iterator[Finding]:
 
 def _check_pad(subject: Subject) -> Iterator[Finding]:
     tokenizer, better = subject.tokenizer, better_token(subject, "pad_token")
-    way_out = f"{better} is there for it." if better else "No existing token is fit for it; a reward model needs one."
+    way_out = (
+        f"{better} is there for it."
+        if better
+        else "No existing token is fit for it: for a reward model add one and resize the embedding."
+    )
     effect = (
         "a reward model pools one token early and cannot see whether the answer ended, and masks made by "
         "`ids != pad` hide the end"
