@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
-from ..tiny_lm import tiny_llama, tiny_tokenizer
+from trl_kochat.ppo import PPOConfig, PPOTrainer
+
+from ..tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
 
 
 ROWS = [
@@ -32,11 +34,53 @@ def quiet(output_dir: str | Path, **settings) -> dict:
     } | settings
 
 
-def sft_trainer(output_dir, *, callbacks=(), dropout=0.0, peft_config=None, **settings) -> SFTTrainer:
+def sft_trainer(output_dir, *, rows=ROWS, callbacks=(), dropout=0.0, model=None, quantization_config=None, **settings):
+    peft_config = settings.pop("peft_config", None)
     return SFTTrainer(
-        tiny_llama(attention_dropout=dropout),
+        tiny_llama(attention_dropout=dropout) if model is None else model,
         args=SFTConfig(**quiet(output_dir, bf16=False, gradient_checkpointing=False, **settings)),
-        train_dataset=Dataset.from_list(ROWS * 2),
+        train_dataset=Dataset.from_list(rows * 2),
+        processing_class=tiny_tokenizer(),
+        callbacks=list(callbacks),
+        peft_config=peft_config,
+        quantization_config=quantization_config,
+    )
+
+
+PAIRS = [
+    {"prompt": row["prompt"], "chosen": row["completion"], "rejected": other["completion"]}
+    for row, other in zip(ROWS, ROWS[1:] + ROWS[:1], strict=True)
+]
+
+
+def reward_trainer(output_dir, *, rows=PAIRS, callbacks=(), **settings):
+    return RewardTrainer(
+        tiny_reward_model(),
+        args=RewardConfig(**quiet(output_dir, bf16=False, gradient_checkpointing=False, **settings)),
+        train_dataset=Dataset.from_list(rows * 2),
+        processing_class=tiny_tokenizer(),
+        callbacks=list(callbacks),
+    )
+
+
+def dpo_trainer(output_dir, *, rows=PAIRS, callbacks=(), **settings):
+    return DPOTrainer(
+        tiny_llama(),
+        ref_model=tiny_llama(),
+        args=DPOConfig(**quiet(output_dir, bf16=False, gradient_checkpointing=False, **settings)),
+        train_dataset=Dataset.from_list(rows * 2),
+        processing_class=tiny_tokenizer(),
+        callbacks=list(callbacks),
+    )
+
+
+def ppo_trainer(output_dir, reward, *, callbacks=(), peft_config=None, **settings):
+    settings = {"max_completion_length": 8, "num_ppo_epochs": 1, "value_trunk": "policy"} | settings
+    return PPOTrainer(
+        tiny_llama(),
+        reward,
+        args=PPOConfig(**quiet(output_dir, bf16=False, gradient_checkpointing=False, **settings)),
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in ROWS * 2]),
         processing_class=tiny_tokenizer(),
         callbacks=list(callbacks),
         peft_config=peft_config,

@@ -2,22 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+from ..adapters import eval_mode
 
 
 @contextmanager
 def measuring(model: torch.nn.Module) -> Iterator[None]:
-    """No gradients, no dropout, and the random numbers of training untouched.
-
-    Every submodule gets back the mode it had: trainers keep some parts (a frozen reward model) in evaluation mode.
-    """
-    modes = [(module, module.training) for module in model.modules()]
+    """No gradients, no dropout, and the random numbers of training untouched."""
     device = next(model.parameters()).device
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    devices = [device] if device.type == "cuda" else []
+    with eval_mode(model), torch.random.fork_rng(devices), torch.no_grad():
+        yield
+
+
+def policy_of(model: Any) -> Any:
+    """The language model in what a trainer trains: PPO trains a module that holds it beside the value."""
+    return getattr(model, "policy", model)

@@ -18,7 +18,7 @@ from ..report.lengths import histogram, token_lengths
 from ..report.machine import command_line, device_name, installed_versions, peak_memory
 from ..report.record import RUN, plain
 from ..report.settings import settings_of
-from .measuring import measuring
+from .measuring import measuring, policy_of
 
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class RunReportCallback(TrainerCallback):
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "max_steps": state.max_steps,
             "output_dir": str(args.output_dir),
-            "settings": settings_of(args, model),
+            "settings": settings_of(args, policy_of(model)),
         }
         dataset = getattr(train_dataloader, "dataset", None)
         lengths = {name: histogram(values) for name, values in token_lengths(dataset, processing_class).items()}
@@ -176,10 +176,14 @@ class RunReportCallback(TrainerCallback):
         record.run["steps"] = state.global_step
         self._measure(model, "after")
         record.run["status"] = "finished" if state.global_step >= state.max_steps else "stopped"
+        if record.run["status"] == "stopped":
+            warnings = [entry["health/message"] for entry in state.log_history if "health/message" in entry]
+            record.run["reason"] = warnings[-1] if warnings else "a callback asked for it"
         if self._writes:
             self._write()
             console = Console()
-            console.print(before_after_table(record))
+            if record.before or record.after:
+                console.print(before_after_table(record))
             console.print(f"Run report: {self.folder}", markup=False, highlight=False, soft_wrap=True)
 
     def _take_up(self, folder: Path, step: int) -> None:
@@ -199,7 +203,7 @@ class RunReportCallback(TrainerCallback):
         if self._evaluate is None:
             return
         with measuring(model):
-            measured = plain(self._evaluate(model))
+            measured = plain(self._evaluate(policy_of(model)))
         numbers = {name: value for name, value in measured.items() if not isinstance(value, list)}
         setattr(self.record, moment, numbers)
         lists = {name: value for name, value in measured.items() if isinstance(value, list)}

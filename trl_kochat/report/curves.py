@@ -42,7 +42,15 @@ _ANSWERS = (
         "Shares between 0 and 1. Repetition or foreign script that rises is damage, whatever the reward says.",
     ),
     Plot("answers_length", "Length of those answers (tokens)", (Series("samples/mean_length", "tokens"),)),
-    Plot("answers_score", "Score of those answers", (Series("samples/score", "score"),)),
+    Plot(
+        "answers_score",
+        "Score of those answers",
+        (
+            Series("samples/score", "score"),
+            Series("samples/score_chosen", "chosen"),
+            Series("samples/score_rejected", "rejected"),
+        ),
+    ),
 )
 
 PLOTS: dict[str, tuple[Plot, ...]] = {
@@ -83,7 +91,7 @@ PLOTS: dict[str, tuple[Plot, ...]] = {
         Plot(
             "reward",
             "Reward",
-            (Series("reward", "reward"),),
+            (Series("reward", "training"), Series("eval_reward", "held-out")),
             "A reward that rises while answers grow long or repeat themselves is the reward model being fooled.",
         ),
         Plot("kl", "KL to the reference (nats a completion)", (Series("kl", "KL"),)),
@@ -103,7 +111,11 @@ PLOTS: dict[str, tuple[Plot, ...]] = {
             (Series("ppo/policy_loss", "policy"), Series("ppo/value_loss", "value")),
         ),
         Plot("explained_variance", "Explained variance of the value", (Series("ppo/explained_variance", "share"),)),
-        Plot("clip_fraction", "Share of clipped ratios", (Series("ppo/clip_fraction", "policy"),)),
+        Plot(
+            "clip_fraction",
+            "Share of clipped tokens",
+            (Series("ppo/clipfrac", "policy"), Series("ppo/clipfrac_value", "value")),
+        ),
         Plot("time", "Seconds per part", ()),
     ),
 }

@@ -37,7 +37,11 @@ MEASURES = {
 
 def measure(key: str) -> Measure:
     """The measure of this name; one we do not know is shown under its own key and judged by nobody."""
-    return MEASURES.get(key, Measure(key, None))
+    if key in MEASURES:
+        return MEASURES[key]
+    if key.startswith("accuracy_rank_distance_"):
+        return Measure(f"pairs in the right order, {key.rpartition('_')[2]} ranks apart", "higher")
+    return Measure(key, None)
 
 
 def format_number(value: float | None) -> str:

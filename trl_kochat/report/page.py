@@ -98,7 +98,7 @@ def write_page(folder: Path) -> Path:
 def _figures(record: RunRecord) -> list[tuple[str, Plot, Figure]]:
     """File name, what it shows and the figure, in the order of the page."""
     figures = []
-    if any("chosen_rewards" in lists for lists in record.distributions.values()):
+    if any(name.startswith("chosen") for lists in record.distributions.values() for name in lists):
         plot = Plot(
             "scores", "Rewards of held-out answers", (), "The less the two overlap, the better they are told apart."
         )

@@ -124,10 +124,23 @@ def length_histogram(lengths: Mapping[str, Mapping[str, Any]], labels: Mapping[s
 
 
 def score_histograms(distributions: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Figure:
-    """Scores of chosen and rejected held-out answers before and after: what overlaps cannot be told apart."""
-    names = {"chosen_rewards": "chosen", "rejected_rewards": "rejected"}
+    """Scores of chosen and rejected held-out answers before and after: what overlaps cannot be told apart.
+
+    Args:
+        distributions (`Mapping`): `before` and `after` -> lists of numbers, those that begin with `chosen_` and
+            `rejected_` are drawn.
+    """
     finite = {
-        moment: {names[name]: [v for v in values if v is not None] for name, values in lists.items() if name in names}
+        moment: {
+            side: [
+                value
+                for name, values in lists.items()
+                if name.startswith(side)
+                for value in values
+                if value is not None
+            ]
+            for side in ("chosen", "rejected")
+        }
         for moment, lists in distributions.items()
     }
     moments = [moment for moment in ("before", "after") if any(finite.get(moment, {}).values())]
@@ -141,7 +154,7 @@ def score_histograms(distributions: Mapping[str, Mapping[str, Sequence[float | N
             axes.set_ylabel(f"{moments[row]}\nrows")
             axes.grid(True, axis="y")
             if row == 0:
-                _legend(axes, list(names.values()))
+                _legend(axes, ["chosen", "rejected"])
         figure.axes[-1].set_xlabel("reward")
         return figure
 

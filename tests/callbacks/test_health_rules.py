@@ -1,0 +1,186 @@
+"""Each rule against a log of a run that goes wrong in its way, and all of them against healthy logs."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trl_kochat.callbacks.health_rules import RULES, Log
+
+
+STEPS = 60
+
+
+def replay(entries, **facts) -> dict[str, str]:
+    """What the rules say over a run, by code."""
+    log = Log(**{"max_steps": STEPS} | facts)
+    said = {}
+    for entry in entries:
+        log.add(entry)
+        for code, rule in RULES.items():
+            message = None if code in log.fired else rule(log)
+            if message is not None:
+                log.fired.add(code)
+                said[code] = message
+    return said
+
+
+def logged(**curves):
+    """One entry for every second step; each curve is a function of the share of the run that is over."""
+    return [{"step": step, **{k: f(step / STEPS) for k, f in curves.items()}} for step in range(0, STEPS + 1, 2)]
+
+
+def rounds(**curves):
+    """The rounds of the samples callback: five in a run."""
+    keys = {"repetition": lambda t: 0.02, "hanja": lambda t: 0.0, "latin": lambda t: 0.01}
+    keys |= {"eos_rate": lambda t: 1.0, "mean_length": lambda t: 20.0} | curves
+    times = (0, 0.25, 0.5, 0.75, 1)
+    return [{"step": int(t * STEPS), **{f"samples/{k}": f(t) for k, f in keys.items()}} for t in times]
+
+
+def merged(*logs):
+    return sorted((entry for log in logs for entry in log), key=lambda entry: entry["step"])
+
+
+def constant(value):
+    return lambda t: value
+
+
+def ramp(start, end):
+    return lambda t: start + (end - start) * t
+
+
+PPO = {
+    "reward": ramp(-1, 1.5),
+    "reward_std": constant(1.0),
+    "kl": ramp(0, 12),
+    "entropy": ramp(2.0, 1.2),
+    "completions/mean_length": ramp(28, 36),
+    "completions/clipped_ratio": ramp(0.4, 0.1),
+}
+DPO = {
+    "loss": ramp(0.69, 0.3),
+    "rewards/chosen": ramp(0, 0.6),
+    "rewards/rejected": ramp(0, -1.2),
+    "rewards/accuracies": lambda t: 0.0 if t == 0 else 0.6 + 0.35 * t,
+    "rewards/margins": ramp(0, 1.8),
+    "logps/chosen": ramp(-60, -54),
+    "logps/rejected": ramp(-60, -72),
+    "entropy": ramp(1.6, 1.2),
+}
+REWARD = {"loss": ramp(0.7, 0.3), "accuracy": ramp(0.5, 0.9), "margin": ramp(0, 2), "grad_norm": constant(1.0)}
+SFT = {"loss": ramp(3, 1), "entropy": ramp(3, 0.1), "mean_token_accuracy": ramp(0.3, 0.7), "grad_norm": constant(1.0)}
+
+HEALTHY = {
+    "sft": (merged(logged(**SFT), rounds(repetition=ramp(0.5, 0.0), eos_rate=ramp(0, 1))), {"answer_length": 20.0}),
+    "reward": (logged(**REWARD), {"rows_cut": None}),
+    "dpo": (merged(logged(**DPO), rounds(latin=ramp(0.3, 0.25))), {"beta": 0.1, "rows_cut": 0.02, "max_length": 512}),
+    "ppo": (merged(logged(**PPO), rounds()), {}),
+}
+
+BAD = {
+    "a loss that is NaN": ("not_finite", logged(**SFT | {"loss": lambda t: math.nan if t > 0.5 else 1.0}), {}),
+    "a gradient that is infinite": (
+        "not_finite",
+        logged(**SFT | {"grad_norm": lambda t: math.inf if t > 0.5 else 1.0}),
+        {},
+    ),
+    "a gradient that stays infinite under fp16": (
+        "not_finite",
+        logged(**SFT | {"grad_norm": lambda t: math.inf if t > 0.5 else 1.0}),
+        {"fp16": True},
+    ),
+    "KL that runs away": ("kl_too_large", logged(**PPO | {"kl": ramp(0, 60)}), {}),
+    "KL beyond a bound of one's own": ("kl_too_large", logged(**PPO), {"max_kl": 5.0}),
+    "entropy that collapses": ("entropy_collapse", logged(**PPO | {"entropy": ramp(2.0, 0.01)}), {}),
+    "reward for length": ("reward_hacking", logged(**PPO | {"completions/mean_length": ramp(28, 120)}), {}),
+    "reward for repetition": ("reward_hacking", merged(logged(**PPO), rounds(repetition=ramp(0.02, 0.9))), {}),
+    "loops": ("repetition_rises", merged(logged(**SFT), rounds(repetition=ramp(0.02, 0.8))), {}),
+    "Chinese characters": ("foreign_script_rises", merged(logged(**DPO), rounds(hanja=ramp(0, 0.2))), {"beta": 0.1}),
+    "English": ("foreign_script_rises", merged(logged(**DPO), rounds(latin=ramp(0.05, 0.6))), {"beta": 0.1}),
+    "answers that stop ending": (
+        "never_ends",
+        merged(logged(**SFT), rounds(eos_rate=lambda t: float(t == 0), mean_length=ramp(20, 64))),
+        {},
+    ),
+    "answers that never learn to end": (
+        "never_ends",
+        merged(logged(**SFT), rounds(eos_rate=constant(0.0), mean_length=constant(64.0))),
+        {"answer_length": 20.0},
+    ),
+    "completions that are all cut": ("never_ends", logged(**PPO | {"completions/clipped_ratio": constant(1.0)}), {}),
+    "displacement": (
+        "likelihood_displacement",
+        logged(**DPO | {"rewards/chosen": ramp(0, -3), "rewards/rejected": ramp(0, -6)}),
+        {"beta": 0.1},
+    ),
+    "displacement without a beta": (
+        "likelihood_displacement",
+        logged(**DPO | {"logps/chosen": ramp(-60, -90), "logps/rejected": ramp(-60, -120)}),
+        {},
+    ),
+    "a reward model at chance": ("accuracy_at_chance", logged(**REWARD | {"accuracy": constant(0.5)}), {}),
+    "DPO at chance": ("accuracy_at_chance", logged(**DPO | {"rewards/accuracies": constant(0.48)}), {"beta": 0.1}),
+    "rows that are cut": ("rows_cut", logged(**SFT), {"rows_cut": 0.95, "max_length": 16}),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_run_is_called_by_its_name_and_nothing_else(name):
+    code, entries, facts = BAD[name]
+    assert replay(entries, **facts).keys() == {code}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_sentence_has_a_number_and_a_way_out(name):
+    code, entries, facts = BAD[name]
+    said = replay(entries, **facts)[code]
+    assert any(character.isdigit() for character in said) and said.endswith(".")
+    remedies = ("Raise", "Lower", "Check", "Look", "Go back", "raise")
+    assert any(remedy in said for remedy in remedies)
+
+
+@pytest.mark.parametrize("method", HEALTHY)
+def test_a_healthy_run_is_silent(method):
+    entries, facts = HEALTHY[method]
+    assert replay(entries, **facts) == {}
+
+
+@pytest.mark.parametrize("method", HEALTHY)
+@given(seed=st.integers(0, 10_000))
+def test_noise_of_small_batches_says_nothing(method, seed):
+    entries, facts = HEALTHY[method]
+    noise = random.Random(seed)
+    noisy = [
+        {k: v if k == "step" or k.startswith("samples/") else v + noise.gauss(0, 0.08 * abs(v)) for k, v in e.items()}
+        for e in entries
+    ]
+    assert replay(noisy, **facts) == {}
+
+
+def test_every_rule_has_a_bad_run():
+    assert {code for code, _, _ in BAD.values()} == RULES.keys()
+
+
+def test_a_single_overflow_is_how_fp16_finds_its_scale():
+    log = logged(**SFT | {"grad_norm": lambda t: math.inf if 0.3 < t < 0.35 else 1.0})
+    assert replay(log, fp16=True) == {}
+
+
+def test_one_answer_that_loops_once_says_nothing():
+    assert replay(rounds(repetition=lambda t: 0.45 if t == 0.5 else 0.02)) == {}
+
+
+def test_long_answers_cut_by_short_samples_say_nothing():
+    cut = rounds(eos_rate=constant(0.0), mean_length=constant(64.0))
+    assert replay(cut, answer_length=200.0) == {} == replay(cut)
+
+
+def test_low_entropy_on_given_answers_is_a_good_fit():
+    assert replay(logged(**SFT | {"entropy": ramp(3, 0.01)})) == {}
+
+
+def test_an_empty_log_says_nothing():
+    assert replay([]) == {} == replay([{"step": 0}])

@@ -1,0 +1,66 @@
+"""The callbacks in a run of two processes."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from trl_kochat.generation import COURSE_PROMPTS
+from trl_kochat.report import RunRecord, read_samples
+
+
+SCRIPT = """
+import sys
+from trl_kochat.callbacks import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback
+from tests.callbacks.test_health_guard import Damage, make_nan
+from tests.callbacks.training import sft_trainer
+
+report = RunReportCallback(
+    recipe="r", method="sft", preset="cpu", model="m", rows={}, evaluate=lambda model: {"eval_loss": 1.0}
+)
+callbacks = [KoreanSamplesCallback(every=2, max_new_tokens=3), report, Damage(4, make_nan), HealthGuardCallback(action="stop")]
+with report:
+    trainer = sft_trainer(sys.argv[1], max_steps=8, callbacks=callbacks, save_steps=100)
+    trainer.train()
+print("stopped at", trainer.state.global_step)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch is built without distributed")
+def test_one_process_writes_and_all_of_them_stop(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    root = Path(__file__).parents[2]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "out")],
+            cwd=root,
+            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        (main, main_errors), (other, other_errors) = [process.communicate(timeout=180) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], main_errors[-3000:] + other_errors[-3000:]
+    assert "stopped at 5" in main and "stopped at 5" in other
+    for line in ("Run report:", "Samples, step 0"):
+        assert line in main and line not in other
+    samples = read_samples(tmp_path / "out" / "report")
+    assert [s.step for s in samples if s.prompt == COURSE_PROMPTS[0]] == [0, 2, 4, 5]
+    run = RunRecord.load(tmp_path / "out" / "report").run
+    assert run["status"] == "stopped" and run["processes"] == 2

@@ -1,0 +1,151 @@
+"""The callback that watches a run and says when it goes wrong."""
+
+import logging
+from collections.abc import Collection
+from statistics import fmean, median
+from typing import Any, Literal
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..report.lengths import MAX_ROWS
+from .health_rules import RULES, Log
+
+
+logger = logging.getLogger(__name__)
+
+
+class HealthGuardCallback(TrainerCallback):
+    """Say in one sentence, once for each cause, what goes wrong in a run: the number, and the way out.
+
+    It reads the trainer's log and the rounds of [`KoreanSamplesCallback`], and looks at the tokenized rows before the
+    first step. Its sentences go to the Python log and to the run report. The causes:
+
+    | code | what |
+    |---|---|
+    | `not_finite` | a loss, gradient norm or reward is NaN or infinite |
+    | `rows_cut` | half of the training rows or more lose their end to `max_length` |
+    | `kl_too_large` | KL to the reference is above `max_kl` |
+    | `entropy_collapse` | an online policy says the same every time |
+    | `reward_hacking` | reward rises while completions double in length or begin to repeat themselves |
+    | `repetition_rises` | the sampled answers repeat themselves more than before training |
+    | `foreign_script_rises` | Chinese characters or Latin letters take over the sampled answers |
+    | `never_ends` | no answer ends by itself |
+    | `likelihood_displacement` | DPO: chosen answers lose probability together with the rejected ones |
+    | `accuracy_at_chance` | reward model or DPO: pairs are still ordered by chance after half of the run |
+
+    Args:
+        action (`"warn"` or `"stop"`, *optional*, defaults to `"warn"`): Whether to end the training after a warning. The
+            model of that step is what the trainer is left with.
+        max_kl (`float`, *optional*, defaults to `20.0`): Bound for `kl_too_large`, in nats a completion.
+        ignore (`Collection[str]`, *optional*): Codes to leave out.
+
+    Raises:
+        ValueError: There is no such action or code.
+    """
+
+    def __init__(
+        self, *, action: Literal["warn", "stop"] = "warn", max_kl: float = 20.0, ignore: Collection[str] = ()
+    ):
+        if action not in ("warn", "stop"):
+            raise ValueError(f"action is {action!r}; it is 'warn' or 'stop'.")
+        unknown = sorted({ignore} if isinstance(ignore, str) else set(ignore) - RULES.keys())
+        if unknown:
+            raise ValueError(f"ignore has {', '.join(unknown)}; it is a list of codes, which are {', '.join(RULES)}.")
+        self.action = action
+        self.max_kl = max_kl
+        self._rules = {code: rule for code, rule in RULES.items() if code not in ignore}
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        processing_class: Any = None,
+        train_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> TrainerControl:
+        dataset = getattr(train_dataloader, "dataset", None)
+        max_length = getattr(args, "max_length", None)
+        rows_cut, answer_length = look_at_rows(
+            dataset, max_length=max_length, packed=getattr(args, "packing", False), tokenizer=processing_class
+        )
+        self._log = Log(
+            max_steps=state.max_steps,
+            max_kl=self.max_kl,
+            beta=getattr(args, "beta", None),
+            rows_cut=rows_cut,
+            max_length=max_length,
+            answer_length=answer_length,
+            fp16=args.fp16,
+        )
+        # On a resumed run, what was logged before is where it came from, and what was said is not said again.
+        for entry in state.log_history:
+            self._log.add(entry)
+        self._log.fired |= {str(entry["health/code"]) for entry in state.log_history if "health/code" in entry}
+        if not any("health/warnings" in entry for entry in state.log_history):
+            state.log_history.append({"step": state.global_step, "health/warnings": 0})  # the report's proof of watch
+        self._read = len(state.log_history)
+        return self._judge(state, control)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        return self._judge(state, control)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        return self._judge(state, control) if len(state.log_history) > self._read else control
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        return self.on_step_end(args, state, control)
+
+    def _judge(self, state: TrainerState, control: TrainerControl) -> TrainerControl:
+        for entry in state.log_history[self._read :]:
+            self._log.add(entry)
+        self._read = len(state.log_history)
+        for code, rule in self._rules.items():
+            if code in self._log.fired:
+                continue
+            message = rule(self._log)
+            if message is None:
+                continue
+            self._log.fired.add(code)
+            state.log_history.append(
+                {"epoch": state.epoch, "health/code": code, "health/message": message, "step": state.global_step}  # type: ignore[dict-item]
+            )
+            self._read = len(state.log_history)
+            if state.is_world_process_zero:
+                logger.warning("Step %d: %s", state.global_step, message)
+            if self.action == "stop":
+                control.should_training_stop = True
+        return control
+
+
+def look_at_rows(
+    dataset: Any, *, max_length: int | None, packed: bool, tokenizer: Any
+) -> tuple[float | None, float | None]:
+    """Share of the tokenized rows that lose their end to `max_length`, and the median length of their answers.
+
+    `None` where the rows do not tell: prompts alone, packed rows, a streamed dataset, no tokens yet.
+    """
+    names = set(getattr(dataset, "column_names", None) or ())
+    if packed or not hasattr(dataset, "__len__") or not names or not len(dataset):
+        return None, None
+    rows = dataset.select(range(min(MAX_ROWS, len(dataset)))).with_format(None)
+    if {"prompt_ids", "chosen_ids", "rejected_ids"} <= names:  # DPO cuts prompt and answer together, batch by batch
+        prompts, chosen, rejected = (list(map(len, rows[f"{n}_ids"])) for n in ("prompt", "chosen", "rejected"))
+        longest = [p + max(c, r) for p, c, r in zip(prompts, chosen, rejected, strict=True)]
+        cut = None if max_length is None else fmean(length > max_length for length in longest)
+        return cut, median(chosen)
+    if "input_ids" not in names:
+        return None, None
+    # SFT cuts before it trains: a row of exactly that length that does not end in EOS has lost its end.
+    eos = getattr(tokenizer, "eos_token_id", None)
+    cut = None
+    if max_length is not None:
+        cut = fmean(len(ids) == max_length and ids[-1] != eos for ids in rows["input_ids"])
+    answers = map(sum, rows["completion_mask"]) if "completion_mask" in names else map(len, rows["input_ids"])
+    return cut, median(answers)

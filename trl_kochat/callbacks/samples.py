@@ -1,0 +1,239 @@
+"""The callback that lets a model answer the same prompts again and again while it trains."""
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..generation import COURSE_PROMPTS, generate_answers
+from ..loading import load_rows
+from ..report import Sample, append_samples, read_samples, report_folder, write_samples
+from ..report.samples import prompt_text
+from ..scoring import score_completions
+from ..text.health import summarize_health
+from .measuring import measuring, policy_of
+from .trackers import Trackers
+
+
+# More would make a page that nobody reads, and a training that waits for it (ours).
+MAX_PROMPTS = 64
+HEALTH = ("repetition", "hanja", "latin")
+COLUMNS = ["step", "prompt", "side", "answer", "ended", "tokens", *HEALTH, "score"]
+
+Messages = Sequence[Mapping[str, str]]
+
+
+class KoreanSamplesCallback(TrainerCallback):
+    """Show what the model says to the same prompts before, while and after it trains.
+
+    Answers go to the terminal, to `<output_dir>/report/samples.jsonl`, and as a table to wandb, trackio and TensorBoard
+    where the run reports to them. Their means (`samples/repetition`, `samples/hanja`, `samples/latin`,
+    `samples/eos_rate`, `samples/mean_length`, `samples/score`) also go to the trainer's log history, where
+    [`HealthGuardCallback`] and the run report find them.
+
+    A reward model generates nothing: given preference rows, it scores their chosen and rejected answers.
+
+    Args:
+        prompts: Strings, conversations, or rows with a `prompt` (a list or a dataset); or a file of such rows, see
+            [`load_rows`]. The four prompts of the KoChatGPT course if not given. For a reward model, rows with
+            `prompt`, `chosen` and `rejected`.
+        every (`int`, *optional*): Optimizer steps between two rounds; a quarter of the run if not given. There is
+            always one round before the first step and one after the last.
+        max_new_tokens (`int`, *optional*, defaults to `64`): Longest answer, in tokens.
+        batch_size (`int`, *optional*, defaults to `8`): Prompts at a time.
+        score (`Callable`, *optional*): `score(prompts, answers)` gives a number for each answer, such as the reward
+            of PPO.
+        output_dir (`str` or `Path`, *optional*): Where `report/` goes; the trainer's own if not given.
+        generation_kwargs: Passed to [`generate_answers`]: `stop_strings`, `do_sample`, `temperature`, `seed`, ...
+            Greedy unless told otherwise, so that two rounds differ by the model alone.
+
+    Raises:
+        ValueError: There are no prompts or too many, or a row has no prompt.
+    """
+
+    def __init__(
+        self,
+        prompts: str | os.PathLike[str] | Iterable[str | Messages | Mapping[str, Any]] | None = None,
+        *,
+        every: int | None = None,
+        max_new_tokens: int = 64,
+        batch_size: int = 8,
+        score: Callable[[Sequence[Any], Sequence[str]], Sequence[float]] | None = None,
+        output_dir: str | os.PathLike[str] | None = None,
+        **generation_kwargs: Any,
+    ):
+        if every is not None and every < 1:
+            raise ValueError(f"every is {every}; it counts optimizer steps and is at least 1.")
+        self.rows = _rows(COURSE_PROMPTS if prompts is None else prompts)
+        self.every = every
+        self.score = score
+        self.folder = None if output_dir is None else report_folder(output_dir)
+        self._generation = {
+            "max_new_tokens": max_new_tokens,
+            "batch_size": batch_size,
+            "seed": 0,  # rounds with do_sample=True draw the same numbers
+            **generation_kwargs,
+        }
+        self._last_round = -1
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        assert args.output_dir is not None  # TrainingArguments fills it in
+        self.folder = self.folder or report_folder(args.output_dir)
+        self._trackers = Trackers(args.report_to, args.output_dir)
+        self._round_every = self.every or max(1, state.max_steps // 4)
+        if state.is_world_process_zero:
+            # A resumed run goes on from its checkpoint: what an earlier run answered after that is answered again.
+            kept = [s for s in read_samples(self.folder) if s.step <= state.global_step] if state.global_step else []
+            write_samples(self.folder, kept)
+        self._last_round = state.global_step
+        if state.global_step == 0:
+            self._round(args, state, **kwargs)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # The last round comes before the end of training, at which trackers close their runs.
+        if state.global_step % self._round_every == 0 or state.global_step >= state.max_steps:
+            self._round(args, state, **kwargs)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._last_round != state.global_step:  # stopped early
+            self._round(args, state, tracked=False, **kwargs)
+
+    def _round(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        *,
+        model: Any,
+        processing_class: Any,
+        tracked: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self._last_round = step = state.global_step
+        model = policy_of(model)
+        with measuring(model):
+            answer = self._generate if _generates(model) else self._score_rows
+            samples = answer(model, processing_class, step)
+        if args.world_size > 1:  # every process says what the first one does, so that all of them judge alike
+            broadcast_object_list(samples)
+        numbers = summarize(samples)
+        state.log_history.append({"epoch": state.epoch, **numbers, "step": step})
+        if state.is_world_process_zero:
+            assert self.folder is not None
+            append_samples(self.folder, samples)
+            Console().print(samples_table(samples))
+            if tracked:
+                rows = [_cells(sample) for sample in read_samples(self.folder)]
+                self._trackers.log(step, numbers, "samples/table", COLUMNS, rows)
+
+    def _generate(self, model: Any, tokenizer: Any, step: int) -> list[Sample]:
+        prompts = [row["prompt"] for row in self.rows]
+        answers = generate_answers(model, tokenizer, prompts, **self._generation)
+        scores: Sequence[float | None] = [None] * len(answers)
+        if self.score is not None:
+            scores = [float(score) for score in self.score(prompts, [answer.text for answer in answers])]
+        return [
+            Sample(
+                step=step,
+                prompt=prompt,
+                answer=answer.text,
+                ended=answer.ended,
+                tokens=len(answer.ids),
+                score=score,
+                **dict[str, Any](summarize_health([answer.text])),
+            )
+            for prompt, answer, score in zip(prompts, answers, scores, strict=True)
+        ]
+
+    def _score_rows(self, model: Any, tokenizer: Any, step: int) -> list[Sample]:
+        if not all({"chosen", "rejected"} <= row.keys() for row in self.rows):
+            raise ValueError(
+                "A reward model scores answers and writes none: give KoreanSamplesCallback preference rows with "
+                "'prompt', 'chosen' and 'rejected', such as held_out.select(range(4))."
+            )
+        pairs = [(row["prompt"], side, row[side]) for row in self.rows for side in ("chosen", "rejected")]
+        prompts, sides, answers = zip(*pairs, strict=True)
+        scores = score_completions(model, tokenizer, prompts, answers, batch_size=self._generation["batch_size"])
+        return [
+            Sample(step=step, prompt=prompt, answer=prompt_text(answer), side=side, score=score)
+            for prompt, side, answer, score in zip(prompts, sides, answers, scores, strict=True)
+        ]
+
+
+def _rows(prompts: Any) -> list[dict[str, Any]]:
+    """Rows with a `prompt`, from all that `prompts` may be."""
+    if isinstance(prompts, (str, os.PathLike)):
+        prompts = load_rows(Path(prompts))
+    rows = [dict(item) if isinstance(item, Mapping) else {"prompt": item} for item in prompts]
+    if not 1 <= len(rows) <= MAX_PROMPTS:
+        raise ValueError(
+            f"{len(rows)} prompts for KoreanSamplesCallback; give 1 to {MAX_PROMPTS}, such as rows.select(range(8))."
+        )
+    for number, row in enumerate(rows):
+        if not row.get("prompt"):
+            raise ValueError(
+                f"Row {number} of the sample prompts has no 'prompt'; it has {', '.join(row) or 'nothing'}."
+            )
+    return rows
+
+
+def _generates(model: Any) -> bool:
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    return inner.can_generate()
+
+
+def summarize(samples: Sequence[Sample]) -> dict[str, float]:
+    """Means of a round, for the log; what no sample has is left out."""
+    numbers: dict[str, float] = {}
+    names = {**{key: key for key in HEALTH}, "eos_rate": "ended", "mean_length": "tokens"}
+    for name, attribute in names.items():
+        values = [value for sample in samples if (value := getattr(sample, attribute)) is not None]
+        if values:
+            numbers[f"samples/{name}"] = fmean(values)
+    for side in ("", "chosen", "rejected"):
+        scores = [sample.score for sample in samples if sample.side == side and sample.score is not None]
+        if scores:
+            numbers[f"samples/score_{side}".rstrip("_")] = fmean(scores)
+    return numbers
+
+
+def samples_table(samples: Sequence[Sample]) -> Table:
+    """A round for the terminal: prompts, answers, and what there is to say about them."""
+    table = Table(title=f"Samples, step {samples[0].step}", title_justify="left", show_lines=True)
+    for column in ("prompt", "answer", ""):
+        table.add_column(column)
+    for sample in samples:
+        notes = [] if sample.score is None else [f"score {sample.score:.3g}"]
+        if sample.tokens is not None:
+            notes.append(f"{sample.tokens} tokens" + ("" if sample.ended else ", cut"))
+        notes += [f"{name} {share:.0%}" for name in HEALTH if (share := getattr(sample, name))]
+        answer = f"[{sample.side}] {sample.answer}" if sample.side else sample.answer
+        # Text, not markup: answers hold square brackets.
+        table.add_row(Text(printable(prompt_text(sample.prompt))), Text(printable(answer)), Text("\n".join(notes)))
+    return table
+
+
+def printable(text: str) -> str:
+    """The text without control characters: an untrained model writes them, and a terminal obeys them.
+
+    >>> printable("가\\x1b[2J\\n나")
+    '가�[2J\\n나'
+    """
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+
+def _cells(sample: Sample) -> list[Any]:
+    return [prompt_text(sample.prompt) if name == "prompt" else getattr(sample, name) for name in COLUMNS]
