@@ -2,7 +2,7 @@
 
 from .measures import MEASURES, METHODS, Measure, verdict
 from .page import write_comparison, write_page
-from .record import RunRecord, report_folder
+from .record import RunRecord, find_report, report_folder
 from .samples import Sample, append_samples, read_samples, write_samples
 from .table import before_after_table
 
@@ -15,6 +15,7 @@ __all__ = [
     "Sample",
     "append_samples",
     "before_after_table",
+    "find_report",
     "read_samples",
     "report_folder",
     "verdict",

@@ -102,6 +102,18 @@ def report_folder(output_dir: str | os.PathLike[str]) -> Path:
     return Path(output_dir) / "report"
 
 
+def find_report(path: str | os.PathLike[str]) -> Path:
+    """The report folder of a run, given as the run's output folder or as the report folder itself.
+
+    Raises:
+        ValueError: Neither of them holds a report.
+    """
+    for folder in (report_folder(path), Path(path)):
+        if (folder / METRICS_FILE).is_file():
+            return folder
+    raise ValueError(f"No run report in {path}: there is no report/{METRICS_FILE}. Give the --output_dir of a run.")
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write beside the file, then rename: a killed run leaves the last whole file."""
     path.parent.mkdir(parents=True, exist_ok=True)
