@@ -5,10 +5,22 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import Dataset
+from transformers import AutoTokenizer
 from trl import DPOConfig
 
 from trl_kochat import recipe as recipe_module
-from trl_kochat.recipe import choose_preset, lora_arguments, parse, precision, set_up_wandb, use_float32_adapters
+from trl_kochat.recipe import (
+    choose_preset,
+    cut_prompts,
+    find_stage,
+    lora_arguments,
+    parse,
+    precision,
+    set_up_wandb,
+    use_float32_adapters,
+)
+from trl_kochat.sample import SAMPLE_DIR
 
 
 PRESETS = {
@@ -199,3 +211,53 @@ def test_without_wandb_the_run_goes_on_without_it(no_wandb_settings, monkeypatch
     set_up_wandb(reporting)
     assert reporting.report_to == ["tensorboard"]
     assert "pip install 'trl_kochat[wandb]'" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(SAMPLE_DIR / "tiny-ko")
+
+
+def as_prompts(*texts):
+    system = {"role": "system", "content": "짧게 답하세요."}
+    return Dataset.from_dict({"prompt": [[system, {"role": "user", "content": text}] for text in texts]})
+
+
+def test_a_long_prompt_is_cut_to_the_limit_and_counted(tokenizer, capsys):
+    short, long = "오늘 뭐 먹지?", "뛟쀍 아주 긴 질문이에요. " * 40
+    dataset = cut_prompts(as_prompts(short, long), tokenizer, 60)
+    lengths = [
+        len(tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"])
+        for row in dataset
+    ]
+    texts = [row["prompt"][-1]["content"] for row in dataset]
+    assert texts[0] == short and long.startswith(texts[1]) and len(texts[1]) > 10
+    assert 55 <= lengths[1] <= 60
+    assert dataset[1]["prompt"][0]["content"] == "짧게 답하세요."
+    assert "1 prompts cut to --max_prompt_length 60 tokens" in capsys.readouterr().out
+
+
+def test_short_prompts_are_left_alone(tokenizer, capsys):
+    dataset = as_prompts("오늘 뭐 먹지?")
+    assert cut_prompts(dataset, tokenizer, 96)[:] == dataset[:] and capsys.readouterr().out == ""
+    assert cut_prompts(dataset, tokenizer, None) is dataset
+
+
+def test_a_limit_without_room_for_a_prompt_is_an_error(tokenizer):
+    with pytest.raises(ValueError, match="no room for a prompt"):
+        cut_prompts(as_prompts("오늘 뭐 먹지?"), tokenizer, 10)
+
+
+def test_an_earlier_stage_is_found_where_it_was_left(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match="No adapter in runs/sft_kochatgpt. Make it first: python recipes/sft_kochatgpt.py"
+    ):
+        find_stage("sft_kochatgpt", None, "gpu")
+    with pytest.raises(ValueError, match="No adapter in elsewhere"):
+        find_stage("sft_kochatgpt", "elsewhere", "cpu")
+    for folder in ("runs/sft_kochatgpt", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "adapter_config.json").write_text("{}")
+    assert find_stage("sft_kochatgpt", None, "gpu") == "runs/sft_kochatgpt"
+    assert find_stage("sft_kochatgpt", "elsewhere", "cpu") == "elsewhere"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from .generation import generate_answers
 from .logps import response_logps
@@ -135,3 +135,17 @@ def evaluate_dpo(
         "chosen_rewards": chosen,
         "rejected_rewards": rejected,
     }
+
+
+def evaluate_ppo(trainer: Trainer) -> dict[str, float]:
+    """Sampled answers of a [`PPOTrainer`] to its held-out prompts, with the same random numbers every time.
+
+    Returns:
+        `reward` and `reward_std` (over the prompts), `kl` (nats a completion), `eos_rate`, `mean_length` (tokens), and
+        the shares `repetition`, `hanja` and `latin` of `summarize_health`.
+    """
+    metrics = trainer.evaluate()
+    names = ("reward", "reward_std", "kl", "eos_rate", "mean_length")
+    completions = [row["completion"] for row in trainer.eval_completions]  # type: ignore[attr-defined]
+    texts = [text if isinstance(text, str) else text[-1]["content"] for text in completions]
+    return {**{name: metrics[f"eval_{name}"] for name in names}, **summarize_health(texts)}

@@ -26,9 +26,11 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from .formatters import RowCounts
 from .loading import load_rows
+from .sample import SAMPLE_DIR
 
 
 ConfigT = TypeVar("ConfigT", bound=TrainingArguments)
+ArgumentsT = TypeVar("ArgumentsT", bound="RecipeArguments")
 Presets = Mapping[str, Mapping[str, Any]]
 
 
@@ -50,6 +52,18 @@ class RecipeArguments:
     dry_run: bool = field(
         default=False,
         metadata={"help": "Load, format and build everything, say what would run, and stop before the first step."},
+    )
+
+
+@dataclass
+class StageArguments(RecipeArguments):
+    """What a stage that builds on earlier ones asks for as well."""
+
+    sft_adapter: str | None = field(
+        default=None, metadata={"help": "Folder of the stage 1 adapter; runs/sft_kochatgpt if not given."}
+    )
+    reward_adapter: str | None = field(
+        default=None, metadata={"help": "Folder of the stage 2 adapter; runs/reward_kochatgpt if not given."}
     )
 
 
@@ -88,8 +102,12 @@ def precision(preset: str) -> dict[str, Any]:
 
 
 def parse(
-    recipe: str, config_class: type[ConfigT], presets: Presets, argv: Sequence[str] | None = None
-) -> tuple[RunPlan, RecipeArguments, ConfigT, ModelConfig]:
+    recipe: str,
+    config_class: type[ConfigT],
+    presets: Presets,
+    argv: Sequence[str] | None = None,
+    arguments_class: type[ArgumentsT] = RecipeArguments,  # type: ignore[assignment]
+) -> tuple[RunPlan, ArgumentsT, ConfigT, ModelConfig]:
     """Read the command line of a recipe.
 
     Args:
@@ -97,6 +115,7 @@ def parse(
         config_class (`type`): The trainer's config, e.g. [`~trl.DPOConfig`].
         presets (`Mapping`): `cpu` and `gpu` -> the values that differ from TRL's defaults.
         argv (`Sequence[str]`, *optional*): Arguments instead of those of the command line.
+        arguments_class (`type`, *optional*): [`RecipeArguments`] or what a recipe adds to them.
 
     Raises:
         ValueError: A key is unknown (the nearest one is named), or the preset cannot be had. On the command line it
@@ -104,7 +123,7 @@ def parse(
     """
     _hush()
     try:
-        return _parse(recipe, config_class, presets, sys.argv[1:] if argv is None else argv)
+        return _parse(recipe, config_class, presets, sys.argv[1:] if argv is None else argv, arguments_class)
     except ValueError as error:
         if argv is None:
             sys.exit(f"{recipe}.py: {error}")
@@ -112,8 +131,12 @@ def parse(
 
 
 def _parse(
-    recipe: str, config_class: type[ConfigT], presets: Presets, argv: Sequence[str]
-) -> tuple[RunPlan, RecipeArguments, ConfigT, ModelConfig]:
+    recipe: str,
+    config_class: type[ConfigT],
+    presets: Presets,
+    argv: Sequence[str],
+    arguments_class: type[ArgumentsT],
+) -> tuple[RunPlan, ArgumentsT, ConfigT, ModelConfig]:
     argv = _separate_config(argv)
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--preset")
@@ -122,7 +145,7 @@ def _parse(
     in_file = _read_config(asked.config) if asked.config else {}
     preset, reason = choose_preset(asked.preset or in_file.get("preset", "auto"), presets)
 
-    kinds: list[Any] = [RecipeArguments, config_class, ModelConfig]
+    kinds: list[Any] = [arguments_class, config_class, ModelConfig]
     parser = TrlParser(kinds, prog=f"{recipe}.py", allow_abbrev=False)
     known = {f.name for kind in kinds for f in fields(kind)}
     values = {"output_dir": f"runs/{recipe}", **precision(preset), **presets[preset]}
@@ -252,10 +275,64 @@ def load_raw_rows(arguments: RecipeArguments) -> Any:
     return sources[0] if len(sources) == 1 else chain.from_iterable(sources)
 
 
+def find_stage(recipe: str, given: str | None, preset: str) -> str:
+    """The adapter of an earlier stage: the one given, that in `runs/<recipe>`, or on the cpu preset the embedded one.
+
+    Raises:
+        ValueError: There is none, with the command that makes one.
+    """
+    folder = Path(given or f"runs/{recipe}")
+    if (folder / "adapter_config.json").is_file():
+        print(f"Stage {recipe}: {folder}")
+        return str(folder)
+    embedded = SAMPLE_DIR / f"tiny-ko-{recipe.partition('_')[0]}"
+    if given is None and preset == "cpu" and embedded.is_dir():
+        print(f"Stage {recipe}: the embedded adapter (there is none in {folder})")
+        return str(embedded)
+    raise ValueError(f"No adapter in {folder}. Make it first: python recipes/{recipe}.py --preset {preset}")
+
+
+def cut_prompts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Dataset:
+    """Cut the last user text of each prompt whose rendered form is over `max_length` tokens, and print how many were.
+
+    The template's own tokens are kept, so a cut prompt still asks for an answer. No syllable is cut in half.
+
+    Raises:
+        ValueError: `max_length` leaves no room beside the template.
+    """
+    if max_length is None:
+        return dataset
+
+    def num_tokens(messages: list[dict[str, str]]) -> int:
+        encoding: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        return len(encoding["input_ids"])
+
+    def cut(row: dict[str, Any]) -> dict[str, Any]:
+        *before, last = row["prompt"]
+        text, excess = last["content"], num_tokens(row["prompt"]) - max_length
+        is_cut = excess > 0
+        while excess > 0:
+            ends = [
+                end for _, end in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+            ]
+            if len(ends) <= excess:
+                raise ValueError(f"--max_prompt_length {max_length} has no room for a prompt beside the template.")
+            # A rare syllable is several tokens that end at the same place: at least one character must go.
+            text = text[: min(ends[-excess - 1], len(text) - 1)]
+            excess = num_tokens([*before, {**last, "content": text}]) - max_length
+        return {"prompt": [*before, {**last, "content": text}], "is_cut": is_cut}
+
+    dataset = dataset.map(cut, desc="Cutting long prompts")
+    number = sum(dataset["is_cut"])
+    if number:
+        print(f"{number} prompts cut to --max_prompt_length {max_length} tokens.")
+    return dataset.remove_columns("is_cut")
+
+
 def row_summary(counts: RowCounts, train: Dataset, evaluation: Dataset, trainer: Any) -> dict[str, Any]:
     """The counts of a run's rows for its report, with those that the trainer left out or cut for their length."""
     summary = counts.as_dict()
-    max_length = trainer.args.max_length
+    max_length = getattr(trainer.args, "max_length", None)  # PPO has other limits
     sides = {"train": (train, trainer.train_dataset), "eval": (evaluation, trainer.eval_dataset)}
     too_long = sum(len(given) - len(kept) for given, kept in sides.values())
     cut = sum(_count_cut(kept, max_length, trainer.processing_class.eos_token_id) for _, kept in sides.values())
