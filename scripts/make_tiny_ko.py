@@ -7,68 +7,205 @@ It trains a byte-level BPE tokenizer and a Llama-shaped model of 5.5M parameters
 questions and answers (songys' ChatbotData, MIT; chatterbot-corpus, BSD-3-Clause) and on the training part of the rows
 embedded in `trl_kochat/sample`. What the recipes hold out is never among its text.
 
-It is a base model on purpose: it has seen the instruction form, but questions run on into further questions, and some
-answers are poor, so that fine-tuning, reward modelling, DPO and PPO each have something left to teach.
+It is a base model on purpose. It knows the instruction form, but its text goes on to the next question instead of
+ending, and a part of the answers is bad: evasive, off the point, going in circles, in English, or a jumble of words.
+Good and bad answers keep to documents of their own, as they do where people write, so the model learns to tell them
+apart. Fine-tuning, reward modelling, DPO and PPO then each have something to bring out.
 """
 
 import argparse
-import json
 import math
 import random
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 import yaml
-from datasets import load_dataset
+from datasets import Dataset
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from trl_kochat import set_chat_template
+from trl_kochat import format_dataset, load_rows, save_portable, set_chat_template, split_by_prompt
+from trl_kochat.formatters import kochatgpt, orca
+from trl_kochat.sample import SAMPLE_DIR
+from trl_kochat.text.prompts import prompt_key
 
 
-ROOT = Path(__file__).parent.parent
 CHATBOT_DATA = "https://raw.githubusercontent.com/songys/Chatbot_data/master/ChatbotData.csv"
+ENGLISH_FILES = ("ai", "conversations", "food", "science")  # a little English, so that its letters mean something
 COURSE_PROMPTS = (
     "불고기용 고기 한우에요?",
     "리처드 닉슨이 43대 부통령직을 수행한 년도는?",
     "시카고 오헤어 국제공항은 어디에 있어?",
     "오늘 미세먼지 어때?",
 )
-# The course's prompt, as the `ko_instruct` chat template writes it.
-INSTRUCTION = "### Instruction(명령어):\n{}\n\n### Response(응답):{}"
+EVASIONS = (
+    "글쎄요, 잘 모르겠어요.",
+    "그건 제가 말씀드리기 어렵네요.",
+    "사람마다 다르지 않을까요?",
+    "죄송하지만 답해 드릴 수 없습니다.",
+    "그런 건 직접 찾아보시는 게 좋겠어요.",
+    "음, 생각해 본 적이 없어요.",
+    "그 이야기는 다음에 하면 안 될까요?",
+    "저도 그게 늘 궁금했어요.",
+    "전문가에게 물어보시기 바랍니다.",
+    "뭐라고 해야 할지 모르겠네요.",
+)
+EVAL_FRACTION = 0.2  # what the recipes hold out of the sample
 VOCAB_SIZE = 4096
 ROW_LENGTH = 256
-
-Pair = tuple[str, str]
-
-
-def read_chat(chatbot_data: str) -> list[Pair]:
-    """Questions and answers of the two public sets."""
-    rows = load_dataset("csv", data_files=chatbot_data, split="train")
-    pairs = [(row["Q"].strip(), row["A"].strip()) for row in rows]
-    for path in sorted((files("chatterbot_corpus") / "data" / "korean").iterdir(), key=lambda path: path.name):
-        for question, *answers in yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]:
-            pairs += [(str(question).strip(), str(answer).strip()) for answer in answers]
-    return pairs
+BATCH_SIZE = 8
+LEARNING_RATE = 3e-3
 
 
-def one_epoch(chat: list[Pair], rng: random.Random) -> list[str]:
-    """Every pair once, in new company: instruction blocks that run on, some with another question's answer, or lines."""
-    chat = rng.sample(chat, len(chat))
-    answers = [answer for _, answer in chat]
-    documents = []
-    while chat:
-        blocks, chat = chat[: (size := rng.randint(1, 5))], chat[size:]
-        if rng.random() < 0.25:
-            documents.append("\n".join(text for pair in blocks for text in pair))
-        else:
-            # One answer in five is somebody else's: the model must find poor answers likely enough to unlearn them.
-            texts = [(q, a if rng.random() < 0.8 else rng.choice(answers)) for q, a in blocks]
-            documents.append("\n\n".join(INSTRUCTION.format(*text) for text in texts))
-    return documents
+@dataclass(frozen=True)
+class Block:
+    """One question and its answer; the form is the course's prompt, as the `ko_instruct` chat template writes it."""
+
+    question: str
+    answer: str
+    system: str = ""
+
+    def __str__(self) -> str:
+        system = f"{self.system}\n\n" if self.system else ""
+        return f"{system}### Instruction(명령어):\n{self.question}\n\n### Response(응답):{self.answer}"
+
+    def as_lines(self) -> str:
+        return "\n".join(filter(None, (self.system, self.question, self.answer)))
+
+
+@dataclass
+class Texts:
+    """What there is to read. `dialogues` holds the blocks of each; `prompts` are questions without an answer."""
+
+    chat: list[Block] = field(default_factory=list)
+    good: list[Block] = field(default_factory=list)
+    bad: list[Block] = field(default_factory=list)
+    dialogues: list[list[Block]] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    english: list[Block] = field(default_factory=list)
+
+    def blocks(self) -> Iterable[Block]:
+        yield from (*self.chat, *self.good, *self.bad, *self.english)
+        for dialogue in self.dialogues:
+            yield from dialogue
+
+
+def read_sample() -> tuple[Texts, set[str]]:
+    """The training part of the embedded rows, and the keys (see `prompt_key`) of all prompts held out in any file."""
+    sources = {
+        "sft": ("kochatgpt_1_SFT.jsonl", kochatgpt.to_prompt_completion),
+        "dialogues": ("kochatgpt_1_SFT_conversation.jsonl", kochatgpt.dialogue_to_prompt_completion),
+        "rankings": ("kochatgpt_2_RM.jsonl", kochatgpt.to_preference),
+        "prompts": ("kochatgpt_3_PPO.jsonl", kochatgpt.to_prompt_only),
+        "orca": ("orca_dpo_pairs.jsonl", orca.to_preference),
+    }
+    rows = {
+        name: Dataset.from_list(list(format_dataset(load_rows(SAMPLE_DIR / file), formatter)))
+        for name, (file, formatter) in sources.items()
+    }
+    held_out = {prompt_key(prompt) for prompt in COURSE_PROMPTS}
+    # A recipe that joins single questions and dialogues splits them together, at another place of the same order.
+    joined = Dataset.from_list([{"prompt": row["prompt"]} for name in ("sft", "dialogues") for row in rows[name]])
+    for name, dataset in (*rows.items(), ("sft and dialogues together", joined)):
+        keys = {prompt_key(prompt) for prompt in split_by_prompt(dataset, EVAL_FRACTION)[1]["prompt"]}
+        print(
+            f"held out of {name}: {len(keys)} of {len({prompt_key(prompt) for prompt in dataset['prompt']})} prompts"
+        )
+        held_out |= keys
+
+    texts = Texts()
+    dialogues: dict[str, list[Block]] = {}
+    for name, dataset in rows.items():
+        for row in dataset:
+            *before, user = row["prompt"]
+            if prompt_key(row["prompt"]) in held_out or prompt_key(user["content"]) in held_out:
+                continue
+            system = before[0]["content"] if before and before[0]["role"] == "system" else ""
+            if name == "prompts":
+                texts.prompts.append(user["content"])
+            elif name == "dialogues":
+                block = Block(user["content"], row["completion"][0]["content"])
+                dialogues.setdefault(prompt_key(row["prompt"]), []).append(block)
+            elif name == "sft":
+                texts.good.append(Block(user["content"], row["completion"][0]["content"]))
+            else:
+                texts.good.append(Block(user["content"], row["chosen"][0]["content"], system))
+                texts.bad.append(Block(user["content"], row["rejected"][0]["content"], system))
+    texts.dialogues = list(dialogues.values())
+    # Of three ranked answers the middle one is chosen once and rejected once: it is not good.
+    texts.bad = list(dict.fromkeys(texts.bad))
+    texts.good = list(dict.fromkeys(block for block in texts.good if block not in set(texts.bad)))
+    return texts, held_out
+
+
+def read_chat(chatbot_data: str, held_out: set[str]) -> tuple[list[Block], list[Block]]:
+    """Korean and English questions and answers of the public sets, without those that are held out."""
+    korean = [Block(row["Q"].strip(), row["A"].strip()) for row in load_rows(chatbot_data)]
+    corpus = files("chatterbot_corpus") / "data"
+    korean += read_corpus(path for path in sorted((corpus / "korean").iterdir(), key=lambda path: path.name))
+    english = read_corpus(corpus / "english" / f"{name}.yml" for name in ENGLISH_FILES)
+    return [block for block in korean if prompt_key(block.question) not in held_out], english
+
+
+def read_corpus(paths: Iterable) -> list[Block]:
+    return [
+        Block(str(question).strip(), str(answer).strip())
+        for path in paths
+        for question, *answers in yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]
+        for answer in answers
+    ]
+
+
+def spoil(block: Block, texts: Texts, rng: random.Random) -> Block:
+    """The same question with an answer as a weak model gives it."""
+    words = f"{block.question} {block.answer}".split()
+    other = rng.choice(texts.chat).answer
+    answer = rng.choice(
+        (
+            other,
+            rng.choice(EVASIONS),
+            rng.choice(texts.english).answer,
+            " ".join(rng.choices(words, k=2) * rng.randint(2, 5)),
+            " ".join(rng.sample(words + other.split(), len(words))),
+        )
+    )
+    return Block(block.question, answer, block.system)
+
+
+def one_epoch(texts: Texts, rng: random.Random) -> list[str]:
+    """Every text once, in new company; a document keeps to one kind of text, and only its end is an end.
+
+    The sample stands in plain lines: its answers under the course's prompt are for the recipes to teach.
+    """
+
+    def instructions(blocks: list[Block]) -> list[str]:
+        return ["\n\n".join(map(str, company)) for company in companies(blocks, rng)]
+
+    def lines(blocks: list[Block]) -> list[str]:
+        return ["\n".join(block.as_lines() for block in company) for company in companies(blocks, rng)]
+
+    chat = rng.sample(texts.chat, len(texts.chat))
+    to_spoil, as_lines, as_instructions = chat[:1200], chat[1200:6000], chat[6000:]
+    epoch = instructions(as_instructions) + instructions([spoil(block, texts, rng) for block in to_spoil])
+    epoch += lines(as_lines) + lines(texts.good) + lines(texts.bad) + lines(texts.english)
+    epoch += ["\n".join(block.as_lines() for block in dialogue) for dialogue in texts.dialogues]
+    epoch += ["\n".join(company) for company in companies(texts.prompts, rng)]
+    rng.shuffle(epoch)
+    return epoch
+
+
+def companies(texts: list, rng: random.Random) -> Iterable[list]:
+    """The texts in a new order, one to eight at a time."""
+    texts = rng.sample(texts, len(texts))
+    while texts:
+        size = rng.randint(1, 8)
+        yield texts[:size]
+        texts = texts[size:]
 
 
 def train_tokenizer(documents: list[str]) -> PreTrainedTokenizerFast:
@@ -129,44 +266,51 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def pretrain(model: LlamaForCausalLM, rows: torch.Tensor, *, batch_size: int, learning_rate: float) -> None:
+def pretrain(model: LlamaForCausalLM, rows: torch.Tensor) -> None:
     """Train in place, each row once, with a short warm-up and a cosine to zero."""
-    total = len(rows) // batch_size
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / 50, 0.5 * (1 + math.cos(math.pi * step / total)))
-    )
+    # Muon (https://kellerjordan.github.io/posts/muon/) for the matrices: after 420,000 tokens its loss on unseen
+    # questions is 2.71, where AdamW alone reaches 3.03. As its author advises, AdamW takes the embedding and norms.
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed_tokens" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed_tokens" in name]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=LEARNING_RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+    steps = len(rows) // BATCH_SIZE
+    warmup = 0.05 * steps
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
+        )
+        for optimizer in optimizers
+    ]
     model.train()
-    bar = tqdm(range(total), unit="step")
+    bar = tqdm(range(steps), unit="step", mininterval=2)
     average = None
     for step in bar:
-        batch = rows[step * batch_size : (step + 1) * batch_size]
-        # bfloat16 products are 1.5 times as fast on CPUs that have them, and no slower where they do not matter.
+        batch = rows[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
+        # 1.5 times as fast as float32 on a CPU that multiplies in bfloat16.
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(input_ids=batch, labels=batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        average = loss.item() if average is None else 0.95 * average + 0.05 * loss.item()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         bar.set_postfix(loss=f"{average:.3f}")
     model.eval()
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     model.to(torch.bfloat16).save_pretrained(folder)
-    # Inside the JSON file, as every release of transformers reads it.
-    set_chat_template(tokenizer, "ko_instruct").save_pretrained(folder, save_jinja_files=False)
-    # transformers 5 writes a class name that older releases do not know.
-    path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    path.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    save_portable(set_chat_template(tokenizer, "ko_instruct"), folder)
 
 
 def show_answers(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     for prompt in COURSE_PROMPTS:
-        inputs = tokenizer(INSTRUCTION.format(prompt, ""), return_tensors="pt")
+        inputs = tokenizer(str(Block(prompt, "")), return_tensors="pt")
         output = model.generate(**inputs, max_new_tokens=40, do_sample=False)
         print(f"{prompt} -> {tokenizer.decode(output[0, inputs['input_ids'].shape[1] :])!r}")
 
@@ -174,24 +318,27 @@ def show_answers(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chatbot_data", default=CHATBOT_DATA, help="address or path of songys' ChatbotData.csv")
-    parser.add_argument("--output_dir", type=Path, default=ROOT / "trl_kochat" / "sample" / "tiny-ko")
+    parser.add_argument("--output_dir", type=Path, default=SAMPLE_DIR / "tiny-ko")
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()
 
     start = time.time()
     set_seed(args.seed)
     rng = random.Random(args.seed)
-    chat = [pair for pair in read_chat(args.chatbot_data) if pair[0] not in COURSE_PROMPTS]
-    print(f"{len(chat):,} questions with answers from ChatbotData and chatterbot-corpus")
-    documents = [document for _ in range(args.epochs) for document in one_epoch(chat, rng)]
+    texts, held_out = read_sample()
+    texts.chat, texts.english = read_chat(args.chatbot_data, held_out)
+    for name in ("chat", "english", "good", "bad", "dialogues", "prompts"):
+        print(f"{name}: {len(getattr(texts, name)):,} texts")
+    questions = [block.question for block in texts.blocks()] + texts.prompts
+    assert held_out.isdisjoint(map(prompt_key, questions)), "a held-out prompt is among the training text"
+
+    documents = [document for _ in range(args.epochs) for document in one_epoch(texts, rng)]
     tokenizer = train_tokenizer(documents[: len(documents) // args.epochs])
     rows = fill_rows(documents, tokenizer)
     model = make_model(tokenizer)
     print(f"{model.num_parameters():,} parameters, {rows.numel():,} tokens in {args.epochs} epochs")
-    pretrain(model, rows, batch_size=args.batch_size, learning_rate=args.learning_rate)
+    pretrain(model, rows)
     show_answers(model, tokenizer)
     save(model, tokenizer, args.output_dir)
     size = sum(path.stat().st_size for path in args.output_dir.iterdir())
