@@ -354,3 +354,35 @@ def test_models_of_another_width_are_still_separate():
     value = tiny_reward_model(hidden_size=16)
     model = ActorCritic(tiny_llama(), peft_config=lora(), value_source=value)
     assert scores_of(model).values.shape == (2, 5)
+
+
+def test_generating_from_merged_weights_leaves_the_base_bit_for_bit(folders):
+    model = fresh(folders)
+    shake(model.policy, POLICY)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    with torch.no_grad(), model.role(POLICY):
+        unmerged = completion_logits(model.policy, ROWS)
+    with torch.no_grad(), model.generating(merge=True):
+        merged = completion_logits(model.policy, ROWS)
+    assert torch.allclose(merged, unmerged, atol=1e-4) and not torch.equal(merged, unmerged)
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+    with pytest.raises(KeyError), model.generating(merge=True):
+        raise KeyError("in the middle")
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+    with torch.no_grad(), model.generating(merge=False):
+        assert torch.equal(completion_logits(model.policy, ROWS), unmerged)
+
+
+def test_what_cannot_be_merged_is_generated_from_as_it_is(folders):
+    for model in (
+        ActorCritic(four_bit(folders), peft_config=lora()),
+        ActorCritic(AutoModelForCausalLM.from_pretrained(folders["base"]), peft_config=lora(use_dora=True)),
+    ):
+        shake(model.policy, POLICY)
+        model.eval()
+        with torch.no_grad(), model.role(POLICY):
+            unmerged = completion_logits(model.policy, ROWS)
+        with torch.no_grad(), model.generating():
+            assert torch.equal(completion_logits(model.policy, ROWS), unmerged)
+        with pytest.raises(ValueError, match="leave it out"), model.generating(merge=True):
+            pass

@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 from peft import PeftModel
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from .config import PPOConfig
 from .experience import ExperienceMaker
@@ -21,6 +21,14 @@ def check_sources(reward_funcs: list[Any], tokenizers: list[Any], args: PPOConfi
     for name, given in {"reward_weights": args.reward_weights, "reward_processing_classes": tokenizers}.items():
         if given is not None and len(given) != len(reward_funcs):
             raise ValueError(f"{len(given)} {name} for {len(reward_funcs)} reward_funcs; give one for each.")
+
+
+def check_launch(trainer: Trainer) -> None:
+    """Raise where weights would be sharded, or one process would drive several GPUs."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise ValueError("PPOTrainer runs on one device or with DDP, not with FSDP or DeepSpeed.")
+    if trainer.args.n_gpu > 1:
+        raise ValueError("Several GPUs need a process each: start with `accelerate launch`, or show one GPU only.")
 
 
 def special_eos_ids(policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

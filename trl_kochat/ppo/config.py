@@ -68,6 +68,10 @@ class PPOConfig(TrainingArguments):
         min_p (`float`, *optional*), repetition_penalty (`float`, defaults to `1.0`): Sampling, as in TRL.
         generation_kwargs (`dict` or JSON, *optional*): More for [`~transformers.GenerationConfig`].
         chat_template_kwargs (`dict` or JSON, *optional*): More for `apply_chat_template`.
+        merge_for_generation (`bool`, *optional*):
+            Generate from copies of the base's matrices with the policy's adapter added to them: faster, but for the
+            time of generation the base is in memory twice. By default on a CPU, where an update needs more memory
+            anyway. Not possible with a 4-bit base.
 
         > Rewards
 
@@ -127,6 +131,10 @@ class PPOConfig(TrainingArguments):
     repetition_penalty: float = field(default=1.0, metadata={"help": "Above 1 discourages repeated tokens."})
     generation_kwargs: dict | str | None = field(default=None, metadata={"help": "JSON for GenerationConfig."})
     chat_template_kwargs: dict | str | None = field(default=None, metadata={"help": "JSON for the chat template."})
+
+    merge_for_generation: bool | None = field(
+        default=None, metadata={"help": "Add the adapter to copies of the base's matrices to generate."}
+    )
 
     reward_weights: list[float] | None = field(default=None, metadata={"help": "One for each reward function."})
     reward_clip_range: list[float] | None = field(default=None, metadata={"help": "Least and most reward."})

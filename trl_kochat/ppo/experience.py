@@ -20,7 +20,7 @@ from ..text.normalize import drop_half_syllable
 from .config import PPOConfig, mapping
 from .objective import KL_ESTIMATORS, advantages_and_returns, explained_variance, standardize, token_rewards
 from .rewards import Episodes, Reward, collect_rewards, weighted_rewards
-from .roles import ActorCritic
+from .roles import POLICY, VALUE, ActorCritic, Scores
 from .rollout import Rollout, generate_completions, row_uniforms
 
 
@@ -37,6 +37,7 @@ class Experience(NamedTuple):
     rewards_per_func: torch.Tensor  # (B, K), NaN where a source said nothing
     scores: torch.Tensor  # (B,), weighted sum of the rewards
     kept: torch.Tensor  # (B,), False where no source gave a reward
+    live: Scores | None = None  # the policy's pass with its graph, where an update is to use it
 
 
 class ExperienceMaker:
@@ -87,9 +88,14 @@ class ExperienceMaker:
     def _autocast(self) -> AbstractContextManager:
         return self.accelerator.autocast()
 
-    @torch.no_grad()
     def __call__(
-        self, rows: list[dict[str, Any]], *, numbers: Sequence[int], seed: Sequence[int], slice_size: int
+        self,
+        rows: list[dict[str, Any]],
+        *,
+        numbers: Sequence[int],
+        seed: Sequence[int],
+        slice_size: int,
+        learner: nn.Module | None = None,
     ) -> Experience:
         """Complete the prompts of `rows` and score the completions.
 
@@ -97,11 +103,39 @@ class ExperienceMaker:
             rows (`list[dict]`): Rows of the dataset.
             numbers (`Sequence[int]`): Of the rows among those of all processes; with `seed` they determine sampling.
             slice_size (`int`): Rows scored in one forward pass.
+            learner (`torch.nn.Module`, *optional*): The model as the training loop wraps it, if the next update is on
+                all these rows at once: the policy's pass then keeps its graph, and the update needs no other one.
         """
         self.model.eval()
+        episodes, prompt_ids = self._complete(rows, numbers, seed, slice_size)
+        with torch.no_grad(), self._autocast():
+            rewards_per_func = collect_rewards(self.rewards, episodes, self.accelerator.device)
+            passive = [self._passive_scores(packed) for packed in episodes.packed]
+        scores, kept = weighted_rewards(rewards_per_func, self.reward_weights, clip_range=self.args.reward_clip_range)
+        # Apart from what ran without gradients: autocast would hand on its casts of the weights, which have none.
+        if learner is None:
+            with torch.no_grad(), self._autocast():
+                active = [self._active_scores(self.model, packed) for packed in episodes.packed]
+        else:
+            learner.train()
+            with self._autocast():
+                active = [self._active_scores(learner, packed) for packed in episodes.packed]
+        live = active[0] if learner is not None else None
+        with torch.no_grad():
+            logps, values, entropies, kl = self._whole(active, passive)
+        lengths = torch.tensor([len(ids) for ids in episodes.completion_ids], device=logps.device)
+        mask = torch.arange(logps.shape[1], device=logps.device) < lengths[:, None]
+        return Experience(
+            episodes, prompt_ids, mask, logps, values, entropies, kl, rewards_per_func, scores, kept, live
+        )
+
+    @torch.no_grad()
+    def _complete(
+        self, rows: list[dict[str, Any]], numbers: Sequence[int], seed: Sequence[int], slice_size: int
+    ) -> tuple[Episodes, list[list[int]]]:
         prompts = [row["prompt"] for row in rows]
         prompt_ids = self.prompt_ids(prompts)
-        with self._autocast():
+        with self._autocast(), self.model.generating(merge=self.args.merge_for_generation):
             completion_ids, finished = generate_completions(
                 self.model.policy,
                 prompt_ids,
@@ -113,36 +147,37 @@ class ExperienceMaker:
         texts: list[Any] = [self._text(ids, done) for ids, done in zip(completion_ids, finished, strict=True)]
         if is_conversational({"prompt": prompts[0]}):
             texts = [[{"role": "assistant", "content": text}] for text in texts]
-        device = self.accelerator.device
         packed = [
             pack_rows(
                 prompt_ids[i : i + slice_size],
                 completion_ids[i : i + slice_size],
                 pad_token_id=self.pad_token_id,
-                device=device,
+                device=self.accelerator.device,
             )
             for i in range(0, len(rows), slice_size)
         ]
-        episodes = Episodes(rows, prompts, texts, completion_ids, finished, packed)
-        with self._autocast():
-            logps, values, entropies, kl = self._score(packed)
-            rewards_per_func = collect_rewards(self.rewards, episodes, device)
-        scores, kept = weighted_rewards(rewards_per_func, self.reward_weights, clip_range=self.args.reward_clip_range)
-        lengths = torch.tensor([len(ids) for ids in completion_ids], device=device)
-        mask = torch.arange(logps.shape[1], device=device) < lengths[:, None]
-        return Experience(episodes, prompt_ids, mask, logps, values, entropies, kl, rewards_per_func, scores, kept)
+        return Episodes(rows, prompts, texts, completion_ids, finished, packed), prompt_ids
 
-    def _score(self, packed: list[PackedRows]) -> list[torch.Tensor]:
-        """Log-probabilities, values, entropies and KL of every row, each `(B, C)`."""
-        width = max(rows.completion_ids.shape[1] for rows in packed)
+    def _passive_scores(self, rows: PackedRows) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Log-probabilities under the reference, and the value if it has a pass of its own."""
+        ref_logps = self._ref_logps(rows) if self.uses_reference else None
+        values = self.model(**rows._asdict(), roles=(VALUE,)).values if self.model.has_value_pass else None
+        return ref_logps, values
+
+    def _active_scores(self, model: nn.Module, rows: PackedRows) -> Scores:
+        return model(**rows._asdict(), temperature=self.args.temperature, with_entropies=True, roles=(POLICY,))
+
+    def _whole(self, active: list[Scores], passive: list[Any]) -> list[torch.Tensor]:
+        """Log-probabilities, values, entropies and KL of all slices, each `(B, C)`."""
         slices = []
-        for rows in packed:
-            scores = self.model(**rows._asdict(), temperature=self.args.temperature, with_entropies=True)
-            kl = torch.zeros_like(scores.values)
-            if self.uses_reference:
-                kl = KL_ESTIMATORS[self.args.kl_estimator](scores.per_token_logps, self._ref_logps(rows))
-            slices.append([pad_rows(list(tensor), width) for tensor in (*scores, kl)])
-        return [torch.cat(parts) for parts in zip(*slices, strict=True)]
+        for (logps, values, entropies), (ref_logps, own_values) in zip(active, passive, strict=True):
+            assert logps is not None and entropies is not None
+            kl = torch.zeros_like(logps)
+            if ref_logps is not None:
+                kl = KL_ESTIMATORS[self.args.kl_estimator](logps.detach(), ref_logps)
+            slices.append((logps.detach(), own_values if values is None else values.detach(), entropies, kl))
+        width = max(logps.shape[1] for logps, *_ in slices)
+        return [torch.cat([pad_rows(list(t), width) for t in tensors]) for tensors in zip(*slices, strict=True)]
 
     def _ref_logps(self, rows: PackedRows) -> torch.Tensor:
         temperature = self.args.temperature
@@ -170,10 +205,11 @@ class ExperienceMaker:
             returns=returns,
             kept=made.kept,
         )
-        return rollout, {
-            "ppo/explained_variance": explained_variance(made.values, returns, mask, reduce=self._sum),
-            "ppo/kl_coef": kl_coef,
-        }
+        critic = {"ppo/kl_coef": kl_coef}
+        explained = explained_variance(made.values, returns, mask, reduce=self._sum)
+        if not math.isnan(explained):
+            critic["ppo/explained_variance"] = explained
+        return rollout, critic
 
     def _sum(self, tensor: torch.Tensor) -> torch.Tensor:
         return self.accelerator.reduce(tensor, "sum")
@@ -194,10 +230,7 @@ class ExperienceMaker:
     def summarize(self, measures: torch.Tensor) -> dict[str, float]:
         """Metrics of completions, from the rows of [`row_measures`] of all processes, `(N, 6 + K)`."""
         score, kept, kl, entropy, length, finished = measures[:, :6].T
-        score = score[kept.bool()]
         metrics = {
-            "reward": score.mean().item(),
-            "reward_std": score.std(unbiased=False).item(),
             "entropy": (entropy.sum() / length.sum()).item(),
             "completions/mean_length": length.mean().item(),
             "completions/min_length": length.min().item(),
@@ -207,12 +240,16 @@ class ExperienceMaker:
         }
         if self.uses_reference:
             metrics["kl"] = kl.mean().item()
+        score = score[kept.bool()]
+        if len(score):
+            metrics |= {"reward": score.mean().item(), "reward_std": score.std(unbiased=False).item()}
         for i, reward in enumerate(self.rewards):
             given = measures[:, 6 + i]
             given = given[~given.isnan()]
-            metrics[f"rewards/{reward.name}/mean"] = given.mean().item()
-            metrics[f"rewards/{reward.name}/std"] = given.std(unbiased=False).item()
-        return {name: value for name, value in metrics.items() if not math.isnan(value)}
+            if len(given):
+                metrics[f"rewards/{reward.name}/mean"] = given.mean().item()
+                metrics[f"rewards/{reward.name}/std"] = given.std(unbiased=False).item()
+        return metrics
 
     def table(self, made: Experience, advantages: torch.Tensor | None = None) -> list[dict[str, Any]]:
         """One row for each completion of all processes, for the eye."""

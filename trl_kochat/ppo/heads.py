@@ -75,7 +75,7 @@ def keep_4bit_gradients(model: nn.Module) -> None:
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
             # Weights that are repacked already: taking the state puts them back.
             module.state_dict()
 

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from ..logps import PackedRows, completion_logits, pad_rows, per_row, token_entropies, token_logps
 from .heads import SCORE_KEY, ScalarHead, backbone, captured_input, keep_4bit_gradients, reward_head, scored_hidden
+from .merging import can_merge, merged
 
 
 POLICY, VALUE, REWARD = "policy", "value", "reward"
@@ -33,9 +34,9 @@ VALUE_HEAD_FILE = "value_head.safetensors"
 class Scores(NamedTuple):
     """What policy and value say of a batch of rows; every field is `(B, C)` and 0 past the end of a completion."""
 
-    per_token_logps: torch.Tensor
-    values: torch.Tensor
-    entropies: torch.Tensor | None
+    per_token_logps: torch.Tensor | None = None
+    values: torch.Tensor | None = None
+    entropies: torch.Tensor | None = None
 
 
 class LoadResult(NamedTuple):
@@ -221,6 +222,22 @@ class ActorCritic(nn.Module):
         finally:
             self._switch(before)
 
+    @contextmanager
+    def generating(self, *, merge: bool | None = None) -> Iterator[None]:
+        """Let `self.policy.generate` speak as the policy; see `merge_for_generation` of [`PPOConfig`]."""
+        mergeable = self.has_adapters and can_merge(self.policy, POLICY)
+        if merge and self.has_adapters and not mergeable:
+            raise ValueError(
+                "merge_for_generation adds the policy's adapter to copies of its base's matrices, which 4-bit "
+                "weights, DoRA, biases or saved modules do not allow; leave it out."
+            )
+        if mergeable and (merge if merge is not None else self.device.type == "cpu"):
+            with merged(self.policy, POLICY), self.role(None):
+                yield
+        else:
+            with self.role(POLICY):
+                yield
+
     def activation_checkpointing_enable(
         self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
@@ -249,9 +266,25 @@ class ActorCritic(nn.Module):
         prompt_lengths: tuple[int, ...],
         temperature: float = 1.0,
         with_entropies: bool = False,
+        roles: tuple[str, ...] = (POLICY, VALUE),
     ) -> Scores:
-        """Log-probability and value of each completion token; the arguments are a [`PackedRows`]' fields."""
+        """Log-probability and value of each completion token; the first arguments are a [`PackedRows`]' fields.
+
+        With one of the `roles` only, the other's fields are `None`. A value on the policy's trunk has no pass of its
+        own and comes with the policy.
+        """
         rows = PackedRows(input_ids, attention_mask, completion_ids, completion_mask, tuple(prompt_lengths))
+        scores = self._policy_scores(rows, temperature, with_entropies) if POLICY in roles else Scores()
+        if VALUE in roles and self.has_value_pass:
+            scores = scores._replace(values=self._value_pass(rows))
+        return scores
+
+    @property
+    def has_value_pass(self) -> bool:
+        """Whether the value has a forward pass of its own."""
+        return self.value_trunk != "policy"
+
+    def _policy_scores(self, rows: PackedRows, temperature: float, with_entropies: bool) -> Scores:
         lm_head = self.policy.get_output_embeddings()
         capture: Any = captured_input(lm_head) if self.value_trunk == "policy" else nullcontext([])
         with self.role(POLICY if self.has_adapters else None), capture as captured:
@@ -259,13 +292,15 @@ class ActorCritic(nn.Module):
             logps = token_logps(logits, rows, temperature=temperature)
             entropies = token_entropies(logits, rows, temperature=temperature) if with_entropies else None
             del logits
-        if self.value_trunk == "policy":
-            return Scores(logps, self._values(self.value_head, captured[0], rows), entropies)
+        values = None if self.has_value_pass else self._values(self.value_head, captured[0], rows)
+        return Scores(logps, values, entropies)
+
+    def _value_pass(self, rows: PackedRows) -> torch.Tensor:
         with self.role(VALUE if self.value_model is None else self._active):
             model = backbone(self.policy if self.value_model is None else self.value_model)
-            hidden = model(input_ids=rows.input_ids, attention_mask=rows.attention_mask, use_cache=False)
+            out = model(input_ids=rows.input_ids, attention_mask=rows.attention_mask, use_cache=False)
         head = self.value_head if self.value_model is None else self._value_model_head
-        return Scores(logps, self._values(head, hidden.last_hidden_state, rows), entropies)
+        return self._values(head, out.last_hidden_state, rows)
 
     def _value_model_head(self, hidden: torch.Tensor) -> torch.Tensor:
         model: Any = self.value_model

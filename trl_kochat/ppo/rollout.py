@@ -87,6 +87,15 @@ def row_uniforms(seed: Sequence[int], rows: Sequence[int], length: int) -> torch
     return torch.from_numpy(np.stack([np.random.default_rng([*seed, row]).random(length) for row in rows]))
 
 
+def row_numbers(rows: int, *, size: int, process: int, processes: int) -> list[int]:
+    """The numbers that a process's rows, in slices of `size`, would have in one process with the whole batch.
+
+    >>> row_numbers(4, size=2, process=1, processes=2)
+    [2, 3, 6, 7]
+    """
+    return [(i // size * processes + process) * size + i % size for i in range(rows)]
+
+
 class RowSampler(LogitsProcessor):
     """Samples each row's next token with the row's own random numbers, by inverting the cumulative distribution.
 

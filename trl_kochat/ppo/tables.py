@@ -27,6 +27,15 @@ def print_completions(rows: Sequence[dict[str, Any]], *, title: str, limit: int 
     Console().print(Panel(table, title=title))
 
 
+def show_completions(
+    rows: Sequence[dict[str, Any]], *, name: str, step: int, limit: int | None, report_to: Sequence[str]
+) -> None:
+    """Print completions, and send them to wandb where it is in use."""
+    print_completions(rows, title=f"{name}, step {step}", limit=limit)
+    if "wandb" in report_to:
+        log_table_to_wandb(rows, name=name, step=step)
+
+
 def log_table_to_wandb(rows: Sequence[dict[str, Any]], *, name: str, step: int) -> None:
     """Send completions to the wandb run that is open, if one is."""
     import wandb

@@ -24,15 +24,15 @@ from transformers import (
 from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from ..tokenizer import load_tokenizer
-from .checks import as_list, check_datasets, check_sources, special_eos_ids
+from .checks import as_list, check_datasets, check_launch, check_sources, special_eos_ids
 from .config import PPOConfig
 from .experience import ExperienceMaker
 from .models import build_roles, disable_dropout, load_causal_model
 from .objective import adapted_kl_coef, policy_losses, value_losses
 from .rewards import ModelReward
-from .roles import ActorCritic
-from .rollout import Rollout, RolloutBatchSampler, epoch_order
-from .tables import log_table_to_wandb, print_completions
+from .roles import POLICY, VALUE, ActorCritic, Scores
+from .rollout import Rollout, RolloutBatchSampler, epoch_order, row_numbers
+from .tables import show_completions
 
 
 STATE_FILE = "ppo_state.json"
@@ -135,13 +135,11 @@ class PPOTrainer(Trainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise ValueError("PPOTrainer runs on one device or with DDP, not with FSDP or DeepSpeed.")
+        check_launch(self)
         self.args: PPOConfig
         self.model: ActorCritic
         self.train_dataset: Dataset
-        frozen = [self.ref_model, *(r.model for r in self.rewards if isinstance(r, ModelReward))]
-        for module in filter(None, frozen):
+        for module in filter(None, [self.ref_model, *(r.model for r in self.rewards if isinstance(r, ModelReward))]):
             module.eval().requires_grad_(False)
             if getattr(module, "quantization_method", None) is None:  # quantized weights are where they were loaded
                 module.to(self.accelerator.device)
@@ -162,14 +160,13 @@ class PPOTrainer(Trainer):
         """Start without a rollout."""
         self.kl_coef = self.args.kl_coef
         self._rollout: Rollout | None = None
+        self._live: Scores | None = None  # of the rollout just made
         self._is_loaded = False  # from a checkpoint, and not yet compared with the prompts that come
         self._metrics: dict[str, list[float]] = defaultdict(list)
         self._table: list[dict[str, Any]] = []
         self._slice_in_step, self._step_of_slice = 0, -1
         self._step_tokens = 0.0
         self._step_sums = torch.zeros(len(_TOKEN_METRICS), device=self.accelerator.device)
-
-    # The rollout and the update
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of rows: a rollout's prompts, once for each `training_step` on them."""
@@ -200,10 +197,9 @@ class PPOTrainer(Trainer):
             self._step_of_slice, self._slice_in_step = self.state.global_step, 0
         done = self.state.global_step * args.gradient_accumulation_steps + self._slice_in_step
         number, position = divmod(done, args.updates_per_rollout)
-        if position == 0:
-            self._rollout = self._make_rollout(inputs, number)
-        rollout = self._rollout
+        rollout = self._make_rollout(inputs, number, model) if position == 0 else self._rollout
         assert rollout is not None
+        self._rollout = rollout
         if self._is_loaded:
             if self.maker.prompt_ids([row["prompt"] for row in inputs]) != rollout.prompt_ids:
                 raise ValueError("The saved rollout is of other prompts: the dataset or the chat template changed.")
@@ -215,11 +211,13 @@ class PPOTrainer(Trainer):
             self._step_tokens = max(total.item(), 1.0)
         rows = self._slice_rows(rollout, number, position)
         batch = rollout.batch(rows, pad_token_id=self.maker.pad_token_id, device=self.accelerator.device)
-        loss = super().training_step(model, batch, num_items_in_batch)
+        # A value with a pass of its own has its backward pass apart: one graph in memory instead of two.
+        passes = [(POLICY,), (VALUE,)] if self.model.has_value_pass else [(POLICY, VALUE)]
+        losses = [super(PPOTrainer, self).training_step(model, batch | {"roles": roles}) for roles in passes]
         self._slice_in_step += 1
         if self._slice_in_step == args.gradient_accumulation_steps:
             self._report_step()
-        return loss
+        return torch.stack(losses).sum()
 
     def _slice_rows(self, rollout: Rollout, number: int, position: int) -> list[int]:
         ppo_epoch, part = divmod(position, self.args.slices)
@@ -236,29 +234,35 @@ class PPOTrainer(Trainer):
     ) -> Any:
         """Clipped policy and value loss on a slice of a rollout, a mean over the tokens of the whole step."""
         args, mask = self.args, inputs["loss_mask"]
-        names = ("input_ids", "attention_mask", "completion_ids", "completion_mask", "prompt_lengths")
-        scores = model(**{name: inputs[name] for name in names}, temperature=args.temperature)
-        logps, old_logps = scores.per_token_logps, inputs["old_per_token_logps"]
-        policy = policy_losses(logps, old_logps, inputs["advantages"], cliprange=args.cliprange)
-        value = value_losses(scores.values, inputs["old_values"], inputs["returns"], cliprange=args.cliprange_value)
-        policy_loss = policy.losses[mask].sum()
-        value_loss = value.losses[mask].sum()
-        # DDP averages gradients over processes, and the tokens counted are those of all of them.
-        scale = self.accelerator.num_processes / self._step_tokens
-        loss = (policy_loss + args.vf_coef * value_loss) * scale
-        with torch.no_grad():
-            log_ratio = (logps - old_logps)[mask]
-            self._step_sums += torch.stack(
-                [
-                    policy_loss,
-                    value_loss,
-                    policy.clipped[mask].sum(),
-                    value.clipped[mask].sum(),
-                    0.5 * log_ratio.square().sum(),
-                    log_ratio.exp().sum(),
-                ]
+        names = ("input_ids", "attention_mask", "completion_ids", "completion_mask", "prompt_lengths", "roles")
+        if self._live is not None and POLICY in inputs["roles"]:
+            scores, self._live = self._live, None
+        else:
+            scores = model(**{name: inputs[name] for name in names}, temperature=args.temperature)
+        loss: Any = 0.0
+        if scores.per_token_logps is not None:
+            logps, old_logps = scores.per_token_logps, inputs["old_per_token_logps"]
+            policy = policy_losses(logps, old_logps, inputs["advantages"], cliprange=args.cliprange)
+            loss = loss + policy.losses[mask].sum()
+            with torch.no_grad():
+                log_ratio = (logps - old_logps)[mask]
+                self._count("policy_loss", policy.losses[mask])
+                self._count("clipfrac", policy.clipped[mask])
+                self._count("approx_kl", 0.5 * log_ratio.square())
+                self._count("ratio", log_ratio.exp())
+        if scores.values is not None:
+            value = value_losses(
+                scores.values, inputs["old_values"], inputs["returns"], cliprange=args.cliprange_value
             )
+            loss = loss + args.vf_coef * value.losses[mask].sum()
+            self._count("value_loss", value.losses[mask])
+            self._count("clipfrac_value", value.clipped[mask])
+        # DDP averages gradients over processes, and the tokens counted are those of all of them.
+        loss = loss * (self.accelerator.num_processes / self._step_tokens)
         return (loss, scores) if return_outputs else loss
+
+    def _count(self, name: str, of_tokens: torch.Tensor) -> None:
+        self._step_sums[_TOKEN_METRICS.index(name)] += of_tokens.detach().sum()
 
     def _report_step(self) -> None:
         means = self.accelerator.reduce(self._step_sums, "sum") / self._step_tokens
@@ -266,15 +270,18 @@ class PPOTrainer(Trainer):
             self._metrics[f"ppo/{name}"].append(mean)
         self._step_sums = torch.zeros_like(self._step_sums)
 
-    def _make_rollout(self, rows: list[dict[str, Any]], number: int) -> Rollout:
+    def _make_rollout(self, rows: list[dict[str, Any]], number: int, model: nn.Module) -> Rollout:
         args = self.args
         size, processes = args.per_device_train_batch_size, args.world_size
-        # The numbers that these rows would have in one process with the whole batch.
-        numbers = [(i // size * processes + args.process_index) * size + i % size for i in range(len(rows))]
-        made = self.maker(rows, numbers=numbers, seed=[_TRAIN, args.seed, number], slice_size=size)
+        numbers = row_numbers(len(rows), size=size, process=args.process_index, processes=processes)
+        seed = [_TRAIN, args.seed, number]
+        # If all of it is one slice, the first update can use the pass that scores the policy.
+        learner = model if args.slices == 1 and args.disable_dropout else None
+        made = self.maker(rows, numbers=numbers, seed=seed, slice_size=size, learner=learner)
+        self._live = made.live
         rollout, critic = self.maker.rollout(made, kl_coef=self.kl_coef)
-        metrics = self.maker.summarize(self.accelerator.gather(self.maker.row_measures(made))) | critic
-        for name, value in metrics.items():
+        metrics = self.maker.summarize(self.accelerator.gather(self.maker.row_measures(made)))
+        for name, value in (metrics | critic).items():
             self._metrics[name].append(value)
         if args.log_completions:
             self._table = self.maker.table(made, rollout.advantages)
@@ -288,8 +295,6 @@ class PPOTrainer(Trainer):
             )
         return rollout
 
-    # Evaluation and logging
-
     def evaluation_loop(
         self,
         dataloader: DataLoader,
@@ -299,12 +304,12 @@ class PPOTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Complete each prompt once, with random numbers that are the same every time, and measure the completions."""
-        size, processes = self.args.eval_batch_size, self.args.world_size
+        args, size = self.args, self.args.eval_batch_size
         measures, self.eval_completions = [], []
         for i, rows in enumerate(dataloader):
-            first = (i * processes + self.args.process_index) * size
-            numbers = range(first, first + len(rows))
-            made = self.maker(rows, numbers=numbers, seed=[_EVAL, self.args.seed], slice_size=size)
+            first = i * size * args.world_size
+            own = row_numbers(len(rows), size=size, process=args.process_index, processes=args.world_size)
+            made = self.maker(rows, numbers=[first + i for i in own], seed=[_EVAL, args.seed], slice_size=size)
             measures.append(self.accelerator.gather_for_metrics(self.maker.row_measures(made)))
             self.eval_completions += self.maker.table(made)
         every = torch.cat(measures)
@@ -313,7 +318,7 @@ class PPOTrainer(Trainer):
         lengths = {"mean_length": metrics.pop("completions/mean_length")}
         metrics = {k: v for k, v in metrics.items() if not k.startswith("completions/")} | lengths
         metrics["eos_rate"] = every[:, 5].mean().item()
-        if self.args.log_completions:
+        if args.log_completions:
             self._show(self.eval_completions, metric_key_prefix)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         return EvalLoopOutput(None, None, metrics=named, num_samples=len(every))  # type: ignore[arg-type]
@@ -327,15 +332,10 @@ class PPOTrainer(Trainer):
             self._table = []
         super().log(logs, start_time)
 
-    def _show(self, table: list[dict[str, Any]], name: str) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        step = self.state.global_step
-        print_completions(table, title=f"{name}, step {step}", limit=self.args.num_completions_to_print)
-        if "wandb" in (self.args.report_to or []):
-            log_table_to_wandb(table, name=name, step=step)
-
-    # Checkpoints
+    def _show(self, rows: list[dict[str, Any]], name: str) -> None:
+        if self.accelerator.is_main_process:
+            limit, step = self.args.num_completions_to_print, self.state.global_step
+            show_completions(rows, name=name, step=step, limit=limit, report_to=self.args.report_to or [])
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the policy where `AutoPeftModelForCausalLM` (or `AutoModelForCausalLM`) finds it, the value beside it.
