@@ -16,7 +16,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from trl import DPOConfig, DPOTrainer
 
-from trl_kochat import RunReportCallback, format_dataset, split_by_prompt
+from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback, format_dataset, split_by_prompt
 from trl_kochat.evaluation import evaluate_answers, evaluate_dpo
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.orca import to_preference
@@ -132,7 +132,8 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer_findings=findings,
         evaluate=measure,
     )
-    trainer.add_callback(report)
+    for callback in (KoreanSamplesCallback(), HealthGuardCallback(), report):
+        trainer.add_callback(callback)
     with report:
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model()

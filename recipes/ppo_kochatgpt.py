@@ -17,7 +17,15 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from trl_kochat import PPOConfig, PPOTrainer, RunReportCallback, format_dataset, split_by_prompt
+from trl_kochat import (
+    HealthGuardCallback,
+    KoreanSamplesCallback,
+    PPOConfig,
+    PPOTrainer,
+    RunReportCallback,
+    format_dataset,
+    split_by_prompt,
+)
 from trl_kochat.evaluation import evaluate_ppo
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.kochatgpt import to_prompt_only
@@ -131,7 +139,8 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer_findings=findings,
         evaluate=lambda model: evaluate_ppo(trainer),
     )
-    trainer.add_callback(report)
+    for callback in (KoreanSamplesCallback(), HealthGuardCallback(), report):
+        trainer.add_callback(callback)
     with report:
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model()

@@ -15,7 +15,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from trl import RewardConfig, RewardTrainer
 
-from trl_kochat import RunReportCallback, format_dataset, split_by_prompt
+from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback, format_dataset, split_by_prompt
 from trl_kochat.evaluation import evaluate_reward
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.kochatgpt import to_preference
@@ -134,7 +134,9 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer_findings=findings,
         evaluate=lambda model: evaluate_reward(model, tokenizer, held_out),
     )
-    trainer.add_callback(report)
+    samples = KoreanSamplesCallback(held_out.select(range(min(8, len(held_out)))))
+    for callback in (samples, HealthGuardCallback(), report):
+        trainer.add_callback(callback)
     with report:
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model()

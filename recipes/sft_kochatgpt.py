@@ -15,7 +15,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from trl import SFTConfig, SFTTrainer
 
-from trl_kochat import RunReportCallback, format_dataset, split_by_prompt
+from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback, format_dataset, split_by_prompt
 from trl_kochat.evaluation import evaluate_answers, evaluate_sft
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.kochatgpt import dialogue_to_prompt_completion, to_prompt_completion
@@ -133,7 +133,8 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer_findings=findings,
         evaluate=measure,
     )
-    trainer.add_callback(report)
+    for callback in (KoreanSamplesCallback(), HealthGuardCallback(), report):
+        trainer.add_callback(callback)
     with report:
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model()

@@ -66,9 +66,15 @@ def llama_config(vocab_size: int = 300, *, hidden_size: int = 32, layers: int = 
     )
 
 
-def tiny_llama(seed: int = 0, **kwargs) -> LlamaForCausalLM:
+def tiny_llama(seed: int = 0, *, eos_logit: float | None = None, **kwargs) -> LlamaForCausalLM:
+    """A Llama of random weights; with `eos_logit`, EOS has about that logit, so that some completions end."""
     torch.manual_seed(seed)
-    return LlamaForCausalLM(llama_config(**kwargs)).eval()
+    model = LlamaForCausalLM(llama_config(**kwargs)).eval()
+    if eos_logit is not None:
+        with torch.no_grad():
+            usual = model.model(torch.randint(3, model.config.vocab_size, (4, 20))).last_hidden_state.mean((0, 1))
+            model.lm_head.weight[0] = usual * eos_logit / usual.square().sum()
+    return model
 
 
 def tiny_reward_model(seed: int = 1, num_labels: int = 1, **kwargs) -> LlamaForSequenceClassification:

@@ -164,3 +164,17 @@ def attach_adapter(model: PreTrainedModel | PeftModel, path: str | PathLike[str]
     peft_model.set_adapter(adapter_name)
     peft_model.requires_grad_(False)
     return peft_model.eval()
+
+
+def keep_4bit_gradients(model: torch.nn.Module) -> None:
+    """Let 4-bit layers on a CPU go on having a gradient after they were used in eval mode; changes `model` in place.
+
+    On CPUs with AVX512-BF16, bitsandbytes (0.50) repacks the weights at the first forward pass in eval mode, a rollout
+    say, and multiplies by them with a kernel that has no backward: from then on, what reaches the adapters below is
+    not their gradient, and nothing but a warning tells.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+            # Weights that are repacked already: taking the state puts them back.
+            module.state_dict()

@@ -24,6 +24,7 @@ from peft import PeftConfig
 from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
+from .adapters import keep_4bit_gradients
 from .formatters import RowCounts
 from .loading import load_rows
 from .sample import SAMPLE_DIR
@@ -162,11 +163,9 @@ def _parse(
 
 
 def _hush() -> None:
-    """Leave out two warnings that say nothing to a user of the recipes."""
+    """Leave out a warning that says nothing to a user of the recipes."""
     # TRL sets `gradient_checkpointing`, which transformers 5 renames.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated", category=FutureWarning)
-    # bitsandbytes' 4-bit product on a CPU is inside an autograd function of its own; tests/test_four_bit.py holds that.
-    warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered", category=UserWarning)
 
 
 def _separate_config(argv: Sequence[str]) -> list[str]:
@@ -222,13 +221,14 @@ def lora_arguments(model_args: ModelConfig, config: Any) -> tuple[BitsAndBytesCo
 
 
 def use_float32_adapters(trainer: Trainer) -> None:
-    """Cast trainable parameters to float32, in place, unless training is in bf16.
+    """Cast trainable parameters to float32, in place, unless training is in bf16, and keep 4-bit gradients right.
 
     TRL casts the adapters of a quantized model to bf16, whatever the machine computes in. The gradient scaler of fp16
     training (a T4) crashes on those, a reward head in bf16 does not take float32 hidden states (a CPU), and without
     autocast small updates are lost to bf16's 8 bits.
     """
     model: Any = trainer.model
+    keep_4bit_gradients(model)  # the measures before training are forward passes in eval mode
     if not trainer.args.bf16:
         for parameter in model.parameters():
             if parameter.requires_grad:

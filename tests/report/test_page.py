@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from trl_kochat.report import METHODS, RunRecord, Sample, write_comparison, write_page
+from trl_kochat.report.lengths import histogram
 
 from .runs import COURSE_PROMPT, LOGS, make_run
 
@@ -85,11 +86,15 @@ def test_text_of_data_and_models_stays_text(tmp_path, text):
                 tmp_path,
                 recipe=value,
                 model=value,
-                rows={"dropped": {value: 1}, "read": 1},
+                rows={"dropped": {value: 1}, "read": 1, "lengths": {value: histogram([1, 2])}},
+                distributions={"before": {value: [1.0]}, value: {value: [1.0]}},
                 tokenizer=[{"code": value, "severity": value, "fixed": False, "message": value}],
                 before={value: 1.0},
                 versions={value: value},
-                history=[{"step": 1, "health/code": value, "health/message": value}],
+                history=[
+                    {"step": 1, "health/code": value, "health/message": value},
+                    {"step": 1, value: 1.0, f"ppo/time/{value}": 1.0, f"samples/{value}": 1.0},
+                ],
                 run={"status": "failed", "reason": value, "command": value, "max_steps": 3, "steps": 1}
                 | {"settings": {value: value}},
                 samples=[Sample(0, value, value), Sample(1, [{"role": value, "content": value}], value)],

@@ -66,20 +66,6 @@ def reward_head(path: str) -> torch.Tensor:
     return weights[SCORE_KEY]
 
 
-def keep_4bit_gradients(model: nn.Module) -> None:
-    """Let 4-bit layers on a CPU go on having a gradient after they were used in eval mode; changes `model` in place.
-
-    On CPUs with AVX512-BF16, bitsandbytes (0.50) repacks the weights at the first forward pass in eval mode, a rollout
-    say, and multiplies by them with a kernel that has no backward: from then on, what reaches the adapters below is
-    not their gradient, and nothing but a warning tells.
-    """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
-            # Weights that are repacked already: taking the state puts them back.
-            module.state_dict()
-
-
 def check_labels(labels: int, name: str) -> None:
     if labels != 1:
         raise ValueError(f"The reward model {name!r} has {labels} labels; a reward is one number (num_labels=1).")

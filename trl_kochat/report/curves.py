@@ -1,5 +1,6 @@
 """Which curves tell about a method: a plot is a title and the keys of the trainer's log that share an axis."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -121,8 +122,8 @@ PLOTS: dict[str, tuple[Plot, ...]] = {
 }
 _COMMON = (*_ANSWERS, _GRAD_NORM, _LEARNING_RATE)
 
-# Keys of the log that are times, each a part of a step.
-TIME_PREFIX = "ppo/time/"
+# Keys of the log that are times, each a part of a step. Nothing else of a key may become text of a drawing.
+TIME_KEY = re.compile(r"ppo/time/([a-z_]+)")
 
 
 def plots_of(method: str, history: Iterable[Mapping[str, Any]]) -> list[Plot]:
@@ -132,8 +133,8 @@ def plots_of(method: str, history: Iterable[Mapping[str, Any]]) -> list[Plot]:
     for plot in (*PLOTS[method], *_COMMON):
         series = plot.series
         if plot.name == "time":
-            parts = sorted(key for key in logged if key.startswith(TIME_PREFIX))
-            series = tuple(Series(key, key.removeprefix(TIME_PREFIX)) for key in parts)
+            parts = filter(None, map(TIME_KEY.fullmatch, sorted(logged)))
+            series = tuple(Series(part[0], part[1].replace("_", " ")) for part in parts)
         series = tuple(one for one in series if one.key in logged)
         if series:
             plots.append(plot._replace(series=series))

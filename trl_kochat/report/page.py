@@ -50,7 +50,7 @@ def _environment() -> Environment:
         "memory": lambda size: f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB",
         "percent": lambda share: f"{share:.0%}",
     }
-    environment.globals |= {"arrow": arrow, "verdict": verdict}
+    environment.globals |= {"arrow": arrow, "verdict": verdict, "token_columns": TOKEN_COLUMNS}
     return environment
 
 
@@ -105,9 +105,10 @@ def _figures(record: RunRecord) -> list[tuple[str, Plot, Figure]]:
         figures.append((plot.name, plot, plots.score_histograms(record.distributions)))
     for plot in plots_of(record.method, record.history):
         figures.append((plot.name, plot, plots.curves(plot, record.history)))
-    if record.rows.get("lengths"):
+    lengths = {TOKEN_COLUMNS[n]: one for n, one in record.rows.get("lengths", {}).items() if n in TOKEN_COLUMNS}
+    if lengths:
         plot = Plot("lengths", "Length of the training rows", ())
-        figures.append((plot.name, plot, plots.length_histogram(record.rows["lengths"], TOKEN_COLUMNS)))
+        figures.append((plot.name, plot, plots.length_histogram(lengths)))
     return figures
 
 

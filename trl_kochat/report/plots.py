@@ -106,20 +106,19 @@ def _legend(axes: Any, labels: Sequence[str]) -> None:
     )
 
 
-def length_histogram(lengths: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> Figure:
-    """Rows per number of tokens, one outline for each token column."""
+def length_histogram(lengths: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Rows per number of tokens, one outline for each histogram, by its label."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=SIZE)
         axes = figure.add_subplot()
-        for index, (name, one) in enumerate(lengths.items()):
+        for index, (label, one) in enumerate(lengths.items()):
             colour = COLOURS[index % len(COLOURS)]
-            label = labels.get(name, name)
             axes.stairs(one["counts"], one["edges"], color=colour, fill=len(lengths) == 1, alpha=0.8, label=label)
         axes.set_xlabel("tokens")
         axes.set_ylabel("rows")
         axes.grid(True, axis="y")
         if len(lengths) > 1:
-            _legend(axes, [labels.get(name, name) for name in lengths])
+            _legend(axes, list(lengths))
         return figure
 
 
