@@ -105,9 +105,9 @@ def test_scores_do_not_depend_on_the_batch(template, tokenizer, model):
 
 def test_strings_and_messages_score_alike(tokenizer, model):
     messages = [turns(prompt, completion) for prompt, completion in zip(PROMPTS, COMPLETIONS, strict=True)]
-    prompts, completions = zip(*messages, strict=True)
+    asked, completions = zip(*messages, strict=True)
     expected = score_completions(model, tokenizer, PROMPTS, COMPLETIONS)
-    for prompts in (prompts, PROMPTS):
+    for prompts in (asked, PROMPTS):
         assert score_completions(model, tokenizer, prompts, completions) == pytest.approx(expected, abs=1e-5)
 
 
