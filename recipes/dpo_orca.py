@@ -77,7 +77,7 @@ DEFAULTS = {
         "gradient_checkpointing": False,
         "learning_rate": 1e-3,
         "lr_scheduler_type": "cosine",
-        "max_steps": 50,
+        "max_steps": 80,
         "warmup_steps": 5,
         "beta": 0.1,
         "max_length": 256,

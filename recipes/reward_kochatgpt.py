@@ -72,7 +72,7 @@ DEFAULTS = {
         "per_device_train_batch_size": 8,
         "gradient_checkpointing": False,
         "learning_rate": 2e-3,
-        "max_steps": 60,
+        "max_steps": 110,
         "warmup_steps": 5,
         "max_length": 256,
         "center_rewards_coefficient": 0.01,
