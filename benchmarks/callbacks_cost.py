@@ -78,13 +78,14 @@ def timed_recipe(recipe: str, output_dir: str) -> tuple[Clock, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="*", default=RECIPES, metavar="RECIPE", help=f"of {', '.join(RECIPES)}")
+    parser.add_argument("--output_dir", type=Path, help="keep the runs, and their reports, here")
     args = parser.parse_args()
     if unknown := set(args.recipes) - set(RECIPES):
         parser.error(f"no recipe {', '.join(sorted(unknown))}; there are {', '.join(RECIPES)}")
     lines, worst = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         for recipe in args.recipes:
-            clock, total = timed_recipe(recipe, str(Path(folder) / recipe))
+            clock, total = timed_recipe(recipe, str((args.output_dir or Path(folder)) / recipe))
             added = {callback.__name__: clock.seconds[callback.__name__] for callback in CALLBACKS}
             training = total - sum(added.values()) - clock.seconds[ASKED_FOR]
             share = sum(added.values()) / training
