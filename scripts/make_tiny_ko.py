@@ -177,7 +177,7 @@ def spoil(block: Block, texts: Texts, rng: random.Random) -> Block:
     return Block(block.question, answer, block.system)
 
 
-def one_epoch(texts: Texts, rng: random.Random) -> list[str]:
+def one_epoch(texts: Texts, rng: random.Random, *, with_sample: bool) -> list[str]:
     """Every text once, in new company; a document keeps to one kind of text, and only its end is an end.
 
     The sample stands in plain lines: its answers under the course's prompt are for the recipes to teach.
@@ -192,9 +192,11 @@ def one_epoch(texts: Texts, rng: random.Random) -> list[str]:
     chat = rng.sample(texts.chat, len(texts.chat))
     to_spoil, as_lines, as_instructions = chat[:1200], chat[1200:6000], chat[6000:]
     epoch = instructions(as_instructions) + instructions([spoil(block, texts, rng) for block in to_spoil])
-    epoch += lines(as_lines) + lines(texts.good) + lines(texts.bad) + lines(texts.english)
-    epoch += ["\n".join(block.as_lines() for block in dialogue) for dialogue in texts.dialogues]
-    epoch += ["\n".join(company) for company in companies(texts.prompts, rng)]
+    epoch += lines(as_lines) + lines(texts.english)
+    if with_sample:
+        epoch += lines(texts.good) + lines(texts.bad)
+        epoch += ["\n".join(block.as_lines() for block in dialogue) for dialogue in texts.dialogues]
+        epoch += ["\n".join(company) for company in companies(texts.prompts, rng)]
     rng.shuffle(epoch)
     return epoch
 
@@ -268,8 +270,8 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 def pretrain(model: LlamaForCausalLM, rows: torch.Tensor) -> None:
     """Train in place, each row once, with a short warm-up and a cosine to zero."""
-    # Muon (https://kellerjordan.github.io/posts/muon/) for the matrices: after 420,000 tokens its loss on unseen
-    # questions is 2.71, where AdamW alone reaches 3.03. As its author advises, AdamW takes the embedding and norms.
+    # Muon (https://kellerjordan.github.io/posts/muon/) for the matrices, since few tokens are to go far. As its author
+    # advises, AdamW takes the embedding and the norms.
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed_tokens" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed_tokens" in name]
     optimizers = [
@@ -333,8 +335,11 @@ def main() -> None:
     questions = [block.question for block in texts.blocks()] + texts.prompts
     assert held_out.isdisjoint(map(prompt_key, questions)), "a held-out prompt is among the training text"
 
-    documents = [document for _ in range(args.epochs) for document in one_epoch(texts, rng)]
-    tokenizer = train_tokenizer(documents[: len(documents) // args.epochs])
+    # The sample is read once, in the beginning: a model that knows its training rows by heart shows on them what the
+    # recipes cannot repeat on the rows held out.
+    epochs = [one_epoch(texts, rng, with_sample=number == 0) for number in range(args.epochs)]
+    documents = [document for epoch in epochs for document in epoch]
+    tokenizer = train_tokenizer(epochs[0])
     rows = fill_rows(documents, tokenizer)
     model = make_model(tokenizer)
     print(f"{model.num_parameters():,} parameters, {rows.numel():,} tokens in {args.epochs} epochs")

@@ -27,6 +27,7 @@ with report:
     trainer = sft_trainer(sys.argv[1], max_steps=8, callbacks=callbacks, save_steps=100)
     trainer.train()
 print("stopped at", trainer.state.global_step)
+trainer.accelerator.end_training()
 """
 
 

@@ -67,6 +67,7 @@ def main(folder: str, per_device: str, value_trunk: str) -> None:
     state, other = trainer.model.trainable_state(), again.model.trainable_state()
     same = all((state[name] == other[name]).all().item() for name in state)
     (Path(folder) / f"resumed_{args.process_index}.json").write_text(json.dumps(same))
+    again.accelerator.end_training()  # else a process may abort at exit, with gloo's threads still running
 
 
 if __name__ == "__main__":
