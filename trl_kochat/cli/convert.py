@@ -1,0 +1,163 @@
+"""Write rows as TRL takes them to disk, for TRL's own command line and for other tools.
+
+OUT is a folder, which gets train.jsonl (that is what TRL's --dataset_name reads, or load_dataset("OUT")), or one file
+that ends in .jsonl or .parquet; FOLDER/train.parquet gives TRL parquet. Nothing that exists is written over. What
+was read, made, dropped (why) and mended is printed for every input.
+
+  trl-kochat convert kochatgpt_2_RM.jsonl pairs
+  trl reward --model_name_or_path MODEL --dataset_name pairs
+
+  trl-kochat convert Intel/orca_dpo_pairs orca --eval_fraction 0.05
+  trl dpo --model_name_or_path MODEL --dataset_name orca --eval_strategy steps
+"""
+
+import argparse
+import json
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+FORMATS = (".jsonl", ".parquet")
+# By TRL's dataset type: which of its commands trains on such rows.
+COMMANDS = {
+    "prompt_completion": "sft",
+    "language_modeling": "sft",
+    "preference": "dpo",
+    "unpaired_preference": "kto",
+    "prompt_only": "grpo",
+}
+# Besides the control characters that JSON escapes anyway.
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+
+
+class Converted(NamedTuple):
+    source: str
+    type: str
+    """TRL's name for rows of this kind."""
+    rows: "Dataset"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", nargs="+", metavar="IN", help="raw rows: file, folder, URL or dataset id; of one kind if several"
+    )
+    parser.add_argument("output", metavar="OUT", help="folder for TRL, or a file that ends in .jsonl or .parquet")
+    parser.add_argument("--format", metavar="NAME", help="formatter for the rows; by default their columns decide")
+    parser.add_argument("--split", default="train", help="split to read of a dataset on the Hub (default: train)")
+    parser.add_argument(
+        "--eval_fraction",
+        type=float,
+        metavar="F",
+        help="hold this share of the prompts out, in a test file beside train; no prompt is on both sides",
+    )
+    parser.add_argument("--seed", type=int, default=42, help="another seed holds out other prompts (default: 42)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..loading import split_by_prompt
+
+    target = target_file(args.output)
+    if args.eval_fraction is not None and target.stem != "train":
+        raise ValueError(f"--eval_fraction writes train and test: OUT must be a folder, not the file {args.output}.")
+    parts = [convert(source, args.format, args.split) for source in args.source]
+    splits = {target: joined(parts)}
+    if args.eval_fraction is not None:
+        train, held_out = split_by_prompt(splits[target], args.eval_fraction, seed=args.seed)
+        splits = {target: train, target.with_name(f"test{target.suffix}"): held_out}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for path, rows in splits.items():
+        write(rows, path)
+        print(f"{path}: {len(rows):,} {parts[0].type} rows ({', '.join(rows.column_names)})")
+    print(how_to_read(target, parts[0].type, set(splits)))
+    return 0
+
+
+def target_file(output: str) -> Path:
+    """The file for the training rows of OUT.
+
+    Raises:
+        ValueError: The name ends as another kind of data file does, or something is there already.
+    """
+    from ..loading import SUFFIXES
+
+    path = Path(output)
+    if path.suffix in FORMATS:
+        if path.exists():
+            raise ValueError(f"{output} exists; give another name, or remove it.")
+        return path
+    if path.suffix.lower() in SUFFIXES:
+        raise ValueError(f"OUT ends in {path.suffix}; give a folder, or a file that ends in {' or '.join(FORMATS)}.")
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        # All files of a folder are read together.
+        raise ValueError(f"{output} exists and is not an empty folder; give another name, or remove it.")
+    return path / "train.jsonl"
+
+
+def convert(source: str, name: str | None, split: str) -> Converted:
+    """The TRL rows of one source; what became of its rows is printed.
+
+    Raises:
+        ValueError: No formatter has that name or knows the columns, or a row is not what it expects.
+    """
+    from ..formatters import RowCounts, detect_formatter, format_dataset, get_formatter
+    from ..loading import load_rows
+
+    if name is not None:
+        get_formatter(name)  # before a download
+    raw_rows = load_rows(source, split=split)
+    counts = RowCounts()
+    logger = logging.getLogger("trl_kochat.formatters.dataset")
+    disabled, logger.disabled = logger.disabled, True  # the counts are printed here
+    try:
+        formatter = get_formatter(name or detect_formatter(next(iter(raw_rows), {})))
+        rows = format_dataset(raw_rows, formatter.name, counts=counts)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    finally:
+        logger.disabled = disabled
+    print(f"{source} as {formatter.name}: {counts}")
+    return Converted(source, formatter.type, rows)  # type: ignore[arg-type]
+
+
+def joined(parts: list[Converted]) -> "Dataset":
+    """The rows of all sources, one after the other.
+
+    Raises:
+        ValueError: They are not of one kind.
+    """
+    from datasets import concatenate_datasets
+
+    first, *others = parts
+    for other in others:
+        if (other.type, set(other.rows.column_names)) != (first.type, set(first.rows.column_names)):
+            raise ValueError(
+                f"{first.source} gives {first.type} rows ({', '.join(first.rows.column_names)}), {other.source} "
+                f"{other.type} rows ({', '.join(other.rows.column_names)}); convert them one by one."
+            )
+    return first.rows if not others else concatenate_datasets([part.rows for part in parts])
+
+
+def write(rows: "Dataset", path: Path) -> None:
+    if path.suffix == ".parquet":
+        import datasets
+
+        datasets.disable_progress_bars()
+        rows.to_parquet(path)
+        return
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False)
+            # Not every reader takes a newline alone for the end of a line.
+            stream.write(_LINE_ENDS.sub(lambda end: f"\\u{ord(end[0]):04x}", line) + "\n")
+
+
+def how_to_read(target: Path, row_type: str, written: set[Path]) -> str:
+    if target.stem == "train" and set(target.parent.iterdir()) == written:
+        return f"trl {COMMANDS[row_type]} --model_name_or_path MODEL --dataset_name {target.parent}"
+    builder = "parquet" if target.suffix == ".parquet" else "json"
+    return f'load_dataset("{builder}", data_files="{target}", split="train")'
