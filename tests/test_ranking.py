@@ -43,6 +43,8 @@ def test_a_pair_for_each_two_answers_of_different_rank(ranks):
         ([0, True, 2], "rank True"),
         ([0, math.nan, 2], "rank nan"),
         ([0, math.inf, 2], "rank inf"),
+        ([0, 10**400, 2], "rank 1000"),
+        ([0] * 1000, r"1000 ranks \[0, 0, .{,80} for 3 answers"),
     ],
 )
 def test_what_is_no_ranking_is_an_error_that_shows_it(ranks, message):

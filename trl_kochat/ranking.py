@@ -1,6 +1,6 @@
 """From ranks to pairwise comparisons."""
 
-import math
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from numbers import Real
@@ -12,12 +12,20 @@ def check_ranks(ranks: object, num_answers: int) -> list[float]:
     Any real numbers do, equal ones being a tie: what counts is their order and, for a margin, their distance.
     """
     if not isinstance(ranks, Sequence) or isinstance(ranks, str | bytes):
-        raise ValueError(f"a ranking is a list with one rank per answer, not {ranks!r}")
+        raise ValueError(f"a ranking is a list with one rank per answer, not {repr(ranks):.80}")
     if len(ranks) != num_answers:
-        raise ValueError(f"{len(ranks)} ranks {list(ranks)!r} for {num_answers} answers; give one rank per answer")
+        raise ValueError(
+            f"{len(ranks)} ranks {repr(list(ranks)):.80} for {num_answers} answers; give one rank per answer"
+        )
     for rank in ranks:
-        if isinstance(rank, bool) or not isinstance(rank, Real) or not math.isfinite(rank):
-            raise ValueError(f"rank {rank!r} in {list(ranks)!r} is not a finite number; 0 is the best answer")
+        if (
+            isinstance(rank, bool)
+            or not isinstance(rank, Real)
+            or not -sys.float_info.max <= rank <= sys.float_info.max
+        ):
+            raise ValueError(
+                f"rank {repr(rank):.40} in {repr(list(ranks)):.80} is not a finite number; 0 is the best answer"
+            )
     return [float(rank) for rank in ranks]
 
 

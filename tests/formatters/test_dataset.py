@@ -2,6 +2,7 @@ import datasets
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from trl_kochat import (
     detect_formatter,
@@ -54,6 +55,30 @@ def test_unknown_columns_list_what_is_expected():
         detect_formatter(["a", "b"])
 
 
+RANKING = {"prompt": "q", "completion_0": "a", "completion_1": "b", "ranking": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {key: value for key, value in RANKING.items() if key != "ranking"},
+            "nearest to kochatgpt_rm, .* needs ranking",
+        ),
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "nearest to orca_pairs, which also needs question"),
+    ],
+)
+def test_a_row_short_of_a_column_is_not_taken_for_a_mere_prompt(row, message):
+    with pytest.raises(ValueError, match=message):
+        format_dataset([row])
+    assert format_dataset([row], "kochatgpt_ppo").column_names == ["prompt"]  # when that is what is meant
+
+
+def test_columns_beside_a_prompt_that_are_left_out_are_named(caplog):
+    format_dataset([{"prompt": "q", "response": "a"}])
+    assert "fit kochatgpt_ppo, which leaves out response" in caplog.text
+
+
 @pytest.mark.parametrize(
     "rows",
     [SFT, iter(SFT), datasets.Dataset.from_list(SFT), datasets.Dataset.from_list(SFT).to_iterable_dataset()],
@@ -96,6 +121,26 @@ def test_a_stream_counts_while_it_is_read():
     assert 0 < counts.read < len(SFT)
 
 
+def test_every_pass_over_a_stream_counts_anew():
+    counts = RowCounts(read=10, made=10)  # of another file
+    stream = format_dataset(datasets.Dataset.from_list(SFT).to_iterable_dataset(), "kochatgpt_sft", counts=counts)
+    next(iter(stream))  # trainers look at the first row
+    for _ in range(2):
+        list(stream)
+        assert counts.read == counts.made == 10 + len(SFT)
+
+
+@pytest.mark.parametrize(("shards", "workers", "read"), [(1, 2, 7), (3, 1, 7), (3, 2, None)])
+def test_processes_of_a_dataloader_lose_no_row(shards, workers, read):
+    stream = format_dataset(datasets.Dataset.from_list(SFT).to_iterable_dataset(num_shards=shards), "kochatgpt_sft")
+    loader = DataLoader(stream, batch_size=None, num_workers=workers)
+    if read is None:
+        with pytest.raises(ValueError, match="stream of 3 shards .* dataloader_num_workers"):
+            list(loader)
+    else:
+        assert len(list(loader)) == read
+
+
 def test_options_reach_the_formatter():
     rows = format_dataset([{"prompt": "q", "completion": "'a"}], "kochatgpt_sft", clean=False)
     assert rows[0]["completion"][0]["content"] == "'a"
@@ -113,6 +158,27 @@ def test_processes_give_what_one_process_gives():
     assert one == two and one.read == 5000
 
 
+def test_an_option_that_the_formatter_does_not_take_is_an_error():
+    with pytest.raises(ValueError, match="kochatgpt_sft: .*'cleen'; its options: clean"):
+        format_dataset(SFT, "kochatgpt_sft", cleen=False)
+
+
+@pytest.mark.parametrize("num_proc", [0, -1, 1.5, "2"])
+def test_what_is_no_number_of_processes_is_an_error(num_proc):
+    with pytest.raises(ValueError, match=f"num_proc is {num_proc!r}"):
+        format_dataset(SFT, "kochatgpt_sft", num_proc=num_proc)
+
+
+def test_a_function_that_no_other_process_can_find_is_an_error():
+    with pytest.raises(ValueError, match="cannot be sent to another process .*leave num_proc out"):
+        format_dataset(SFT, lambda row: [{"text": row["prompt"]}], num_proc=2)
+
+
+def test_a_stream_takes_one_process():
+    with pytest.raises(ValueError, match="num_proc=2: a stream is formatted by one process"):
+        format_dataset(datasets.Dataset.from_list(SFT).to_iterable_dataset(), "kochatgpt_sft", num_proc=2)
+
+
 def test_an_error_in_a_process_keeps_its_row_number():
     rows = [*SFT, *({"prompt": "q", "completion": "a"} for _ in range(4000)), {"prompt": "q", "completion": None}]
     with pytest.raises(ValueError, match="Row 4007 .*'completion' is None"):
@@ -126,7 +192,10 @@ def test_a_hundred_thousand_rows():
     assert counts.read == 100_000 and counts.dropped == {"empty_completion": 10_000}
 
 
-@pytest.mark.parametrize("rows", [[], iter([]), datasets.Dataset.from_dict({"prompt": []})])
+EMPTY = datasets.Dataset.from_dict({"prompt": []})
+
+
+@pytest.mark.parametrize("rows", [[], iter([]), EMPTY, datasets.Dataset.from_list(SFT).to_iterable_dataset().take(0)])
 def test_no_rows_is_an_error(rows):
     with pytest.raises(ValueError, match="no rows"):
         format_dataset(rows, "kochatgpt_ppo")
@@ -143,9 +212,50 @@ def test_a_dict_of_splits_is_an_error_that_names_them():
         format_dataset(splits, "kochatgpt_sft")
 
 
-def test_a_row_that_is_no_row_is_an_error():
+@pytest.mark.parametrize("formatter_name", ["kochatgpt_sft", None])
+def test_a_row_that_is_no_row_is_an_error(formatter_name):
     with pytest.raises(ValueError, match="Row 1 .*is 'text', not a row"):
-        format_dataset([SFT[0], "text"], "kochatgpt_sft")
+        format_dataset([SFT[0], "text"], formatter_name)
+    with pytest.raises(ValueError, match="Row 0 .*is 3, not a row"):
+        format_dataset([3], formatter_name)
+
+
+@pytest.mark.parametrize("rows", [SFT[0], "rows.jsonl"])
+def test_one_row_or_a_file_name_is_not_a_list_of_rows(rows):
+    with pytest.raises(ValueError, match="is not a list of rows; load_rows reads a file"):
+        format_dataset(rows, "kochatgpt_sft")
+
+
+def test_half_a_character_is_an_error_with_its_row():
+    with pytest.raises(ValueError, match=r"Row 1 .*'completion' holds half a character \('\\ud83d', at 1\)"):
+        format_dataset([SFT[0], {"prompt": "q", "completion": "네\ud83d"}], "kochatgpt_sft")
+
+
+def test_an_error_does_not_repeat_a_whole_row():
+    with pytest.raises(ValueError) as error:
+        format_dataset([{"prompt": "q", "completion": ["a"] * 10_000}], "kochatgpt_sft")
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda row: None, "Row 0 .*made None of it, not a list of rows"),
+        (lambda row: {"prompt": "q"}, "Row 0 .*not a list of rows"),
+        (lambda row: row["prompt"].content, "Row 0 .*has no attribute 'content'"),
+        (lambda row: [{"text": row["prompt"] if row["prompt"] == "질문 0" else [1]}], "rows 0 to 6 .*one table"),
+        ("kochatgpt_sft ", "No formatter 'kochatgpt_sft '"),
+        (3, "3 is no formatter"),
+    ],
+)
+def test_a_formatter_that_makes_no_rows_is_an_error(made, message):
+    with pytest.raises(ValueError, match=message):
+        format_dataset(SFT, made)
+
+
+def test_a_column_that_the_first_row_lacks_is_kept():
+    made = format_dataset(SFT[:2], lambda row: [{"text": row["prompt"], **({"n": 1} if "1" in row["prompt"] else {})}])
+    assert made["n"][:] == [None, 1]
 
 
 def test_another_package_adds_a_formatter_with_the_decorator():

@@ -1,6 +1,9 @@
 """Formatting whole datasets, with exact counts of what was read, made, dropped and cleaned."""
 
+import copy
+import inspect
 import logging
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +11,7 @@ from functools import partial
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any
 
-from .registry import Formatter, Row, Rows, detect_formatter, formatter_of, get_formatter
+from .registry import Formatter, Row, Rows, detect_formatter, formatter_of, get_formatter, shown
 
 
 if TYPE_CHECKING:
@@ -50,6 +53,11 @@ class RowCounts:
         self.dropped += other.dropped
         self.cleaned += other.cleaned
 
+    def restart(self, before: "RowCounts") -> None:
+        """Go back to an earlier count, in place: a stream is read anew on each pass, and a trainer looks ahead."""
+        self.read, self.made = before.read, before.made
+        self.dropped, self.cleaned = before.dropped.copy(), before.cleaned.copy()
+
     def as_dict(self) -> dict[str, Any]:
         """The counts as the run report has them."""
         return {
@@ -69,12 +77,19 @@ class RowCounts:
         )
 
 
-def _format_row(formatter: Formatter, options: Mapping[str, Any], number: int, row: Row) -> list[dict[str, Any]]:
+def _check_is_row(number: int, row: object) -> None:
     if not isinstance(row, Mapping):
-        raise ValueError(f"Row {number} (counted from 0) is {row!r}, not a row with named columns.")
+        raise ValueError(f"Row {number} (counted from 0) is {shown(row)}, not a row with named columns.")
+
+
+def _format_row(formatter: Formatter, options: Mapping[str, Any], number: int, row: Row) -> list[dict[str, Any]]:
+    _check_is_row(number, row)
     try:
-        return formatter(row, **options)
-    except (KeyError, TypeError, ValueError) as error:
+        rows = formatter(row, **options)
+        if not isinstance(rows, list) or not all(isinstance(made, dict) for made in rows):
+            raise ValueError(f"{formatter.name} made {shown(rows)} of it, not a list of rows")
+        return rows
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         problem = f"no column {error}" if isinstance(error, KeyError) else error
         expected = f"; {formatter.name} expects {formatter.expected()}" if formatter.columns else ""
         raise ValueError(
@@ -103,17 +118,39 @@ def _format_chunk(
         rows = _format_row(formatter, options, number, raw_row)
         counts.add(rows)
         made += rows
-    return pa.Table.from_pylist(made), counts
+    # `from_pylist` would leave out the columns that the first row lacks.
+    columns = dict.fromkeys(column for row in made for column in row)
+    try:
+        return pa.table({column: [row.get(column) for row in made] for column in columns}), counts
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
+        raise ValueError(
+            f"The rows that {formatter.name} made of rows {start} to {start + len(raw_rows) - 1} (counted from 0) do "
+            f"not fit one table: {error}. A column holds one type, and text without half characters."
+        ) from error
 
 
 def _format_stream(
-    rows: Iterable[Row], formatter: Formatter, options: Mapping[str, Any], counts: RowCounts
+    rows: Iterable[Row], formatter: Formatter, options: Mapping[str, Any], counts: RowCounts, before: RowCounts
 ) -> Iterator[dict[str, Any]]:
+    _check_workers(rows)
+    counts.restart(before)
     for number, raw_row in enumerate(rows):
         made = _format_row(formatter, options, number, raw_row)
         counts.add(made)
         yield from made
     _say(formatter, counts)
+
+
+def _check_workers(rows: Iterable[Row]) -> None:
+    """Raise where a `DataLoader` would lose rows: in each of its processes the stream inside gives out a part only."""
+    from torch.utils.data import get_worker_info
+
+    info, num_shards = get_worker_info(), getattr(rows, "num_shards", 1)
+    if info is not None and info.num_workers > 1 and num_shards > 1:
+        raise ValueError(
+            f"A stream of {num_shards} shards is formatted in one process, and the DataLoader has {info.num_workers}: "
+            "set dataloader_num_workers to 0 or 1."
+        )
 
 
 def _say(formatter: Formatter, counts: RowCounts) -> None:
@@ -137,7 +174,8 @@ def format_dataset(
         formatter (`str` or callable, *optional*): Name of a registered formatter, or `to_<type>(row) -> list[dict]`
             itself. Without it the columns of the first row decide (see `detect_formatter`).
         num_proc (`int`, *optional*): Number of processes. Worth it from some 100,000 rows on; a stream takes one.
-        counts ([`RowCounts`], *optional*): Filled in place; for a stream, while it is read.
+        counts ([`RowCounts`], *optional*): Filled in place; for a stream, by the pass that is being read, unless a
+            `DataLoader` reads it in processes of its own.
         options: Passed on to the formatter, e.g. `clean=False` for the KoChatGPT ones.
 
     Returns:
@@ -145,13 +183,15 @@ def format_dataset(
 
     Raises:
         ValueError: A row is not what the formatter expects (with its number, its columns and those expected), there
-            is no row, or no row can be learned from.
+            is no row, no row can be learned from, or an option or `num_proc` does not fit the formatter.
     """
     import datasets
     import pyarrow as pa
 
     if isinstance(rows, datasets.DatasetDict | datasets.IterableDatasetDict):
         raise ValueError(f"format_dataset takes one split; there are {', '.join(map(str, rows))}: rows['...'].")
+    if isinstance(rows, str | bytes | Mapping):
+        raise ValueError(f"{shown(rows)} is not a list of rows; load_rows reads a file, and one row is [row].")
     counts = RowCounts() if counts is None else counts
     raw_rows = iter(rows)
     if isinstance(rows, datasets.Dataset):
@@ -159,14 +199,15 @@ def format_dataset(
     first = next(raw_rows, None)
     if first is None:
         raise ValueError("There are no rows to format.")
-    if formatter is None:
-        formatter = detect_formatter(first)
-    found = get_formatter(formatter) if isinstance(formatter, str) else formatter_of(formatter)
+    _check_is_row(0, first)
+    found = _chosen(formatter, first)
+    _check_options(found, first, options)
 
     if isinstance(rows, datasets.IterableDataset):
         if num_proc not in (None, 1):
             raise ValueError(f"num_proc={num_proc}: a stream is formatted by one process; leave num_proc out.")
-        arguments = {"rows": rows, "formatter": found, "options": options, "counts": counts}
+        before = copy.deepcopy(counts)
+        arguments = {"rows": rows, "formatter": found, "options": options, "counts": counts, "before": before}
         return datasets.IterableDataset.from_generator(_format_stream, gen_kwargs=arguments)
 
     chunks = _numbered_chunks(chain([first], raw_rows))
@@ -174,6 +215,7 @@ def format_dataset(
     if num_proc in (None, 1):
         results = list(map(work, chunks))
     else:
+        _check_processes(num_proc, found, work)
         from concurrent.futures import ProcessPoolExecutor
 
         with ProcessPoolExecutor(num_proc) as pool:
@@ -182,4 +224,44 @@ def format_dataset(
         counts.update(chunk_counts)
     _say(found, counts)
     tables = [table for table, _ in results if table.num_rows]
-    return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
+    try:
+        return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"The rows that {found.name} made do not fit one table: {error}.") from error
+
+
+def _chosen(formatter: str | Callable[..., list[dict[str, Any]]] | None, first: Row) -> Formatter:
+    if formatter is not None:
+        return get_formatter(formatter) if isinstance(formatter, str) else formatter_of(formatter)
+    found = get_formatter(detect_formatter(first))
+    unread = first.keys() - frozenset().union(*found.columns)
+    if found.type == "prompt_only" and unread:
+        logger.warning(
+            "The columns fit %s, which leaves out %s. If they hold answers, name the formatter you mean.",
+            found.name,
+            ", ".join(sorted(map(str, unread))),
+        )
+    return found
+
+
+def _check_options(formatter: Formatter, row: Row, options: Mapping[str, Any]) -> None:
+    if not options:
+        return
+    signature = inspect.signature(formatter.function)
+    try:
+        signature.bind(row, **options)
+    except TypeError as error:
+        taken = ", ".join(list(signature.parameters)[1:]) or "none"
+        raise ValueError(f"{formatter.name}: {error}; its options: {taken}.") from error
+
+
+def _check_processes(num_proc: object, formatter: Formatter, work: object) -> None:
+    if not isinstance(num_proc, int) or num_proc < 1:
+        raise ValueError(f"num_proc is {num_proc!r}; it must be a number of processes, 1 or more.")
+    try:
+        pickle.dumps(work)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise ValueError(
+            f"num_proc={num_proc}: {formatter.name} cannot be sent to another process ({error}). Define it at the top "
+            "of a module, or leave num_proc out."
+        ) from error

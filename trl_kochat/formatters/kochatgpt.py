@@ -12,7 +12,7 @@ from typing import Any
 
 from ..ranking import check_ranks, ranked_pairs
 from ..text.prompts import prompt_id
-from .registry import Row, Rows, formatter, text_of
+from .registry import Row, Rows, formatter, shown, text_of
 
 
 USER, ASSISTANT = "사람", "챗봇"
@@ -87,10 +87,10 @@ def to_prompt_completion(row: Row, *, clean: bool = True) -> Rows:
 def _turns(row: Row) -> list[tuple[str, str]]:
     turns = row.get("conversation")
     if not isinstance(turns, list):
-        raise ValueError(f"column 'conversation' holds {turns!r}, not a list of turns {{speaker, text}}")
+        raise ValueError(f"column 'conversation' holds {shown(turns)}, not a list of turns {{speaker, text}}")
     for turn in turns:
         if not isinstance(turn, Mapping) or turn.get("speaker") not in (USER, ASSISTANT):
-            raise ValueError(f"turn {turn!r} is not {{speaker, text}} with speaker {USER!r} or {ASSISTANT!r}")
+            raise ValueError(f"turn {shown(turn)} is not {{speaker, text}} with speaker {USER!r} or {ASSISTANT!r}")
     return [(turn["speaker"], text_of(turn, "text")) for turn in turns]
 
 

@@ -1,5 +1,6 @@
 """What a formatter is, and where formatters are found by name or by columns."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ class Formatter:
 
 
 _FORMATTERS: dict[str, Formatter] = {}
+
+# One half of a surrogate pair, which JSON can escape (`"\\ud83d"`) and UTF-8 cannot write.
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def formatter(
@@ -103,6 +107,8 @@ def get_formatter(name: str) -> Formatter:
 
 def formatter_of(function: Callable[..., list[dict[str, Any]]]) -> Formatter:
     """The registered formatter of a function, or an unregistered one made of it."""
+    if not callable(function):
+        raise ValueError(f"{function!r} is no formatter; give a name ({', '.join(formatter_names())}) or a function.")
     for known in _FORMATTERS.values():
         if known.function is function:
             return known
@@ -113,7 +119,8 @@ def detect_formatter(columns: Iterable[str]) -> str:
     """Name of the formatter for raw rows with these columns; of several that fit, the one that explains most of them.
 
     Raises:
-        ValueError: No formatter knows the columns, or two explain equally many.
+        ValueError: No formatter knows the columns, two explain equally many, or a formatter that lacks a column would
+            explain more of them (a ranking without its ranks is not a mere prompt).
     """
     found = set(columns)
     sizes = {
@@ -122,6 +129,17 @@ def detect_formatter(columns: Iterable[str]) -> str:
     }
     best = max(sizes.values(), default=0)
     names = sorted(name for name, size in sizes.items() if size == best and size)
+    nearest = max(
+        ((len(wanted & found), known.name, wanted) for known in _FORMATTERS.values() for wanted in known.columns),
+        key=lambda candidate: candidate[0],
+        default=(0, "", frozenset[str]()),
+    )
+    if names and nearest[0] > best:
+        _, name, wanted = nearest
+        raise ValueError(
+            f"Columns {', '.join(sorted(found))} are nearest to {name}, which also needs "
+            f"{', '.join(sorted(wanted - found))}. Mend the rows, or name the formatter you mean ({', '.join(names)})."
+        )
     if len(names) == 1:
         return names[0]
     if names:
@@ -134,6 +152,18 @@ def text_of(row: Row, column: str) -> str:
     """The text in a column, or `ValueError` saying what is there instead."""
     if row.get(column) is None:
         raise ValueError(f"column {column!r} is {'None' if column in row else 'missing'}")
-    if not isinstance(row[column], str):
-        raise ValueError(f"column {column!r} holds {row[column]!r}, a {type(row[column]).__name__}, not text")
-    return row[column]
+    text = row[column]
+    if not isinstance(text, str):
+        raise ValueError(f"column {column!r} holds {shown(text)}, a {type(text).__name__}, not text")
+    if half := _HALF_CHARACTER.search(text):
+        raise ValueError(
+            f"column {column!r} holds half a character ({half[0]!a}, at {half.start()}), as a cut emoji leaves it; "
+            "no tokenizer reads that"
+        )
+    return text
+
+
+def shown(value: object) -> str:
+    """A value for an error message: its `repr`, no longer than a line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
