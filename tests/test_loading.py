@@ -4,6 +4,8 @@ import threading
 import unicodedata
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,6 +99,11 @@ def test_a_folder_of_files_and_a_saved_dataset(tmp_path):
         ("rows.json", b"[" * 100_000, "broken JSON|nested too deeply"),
         ("rows.csv", b"a,b\n1,2\n1\n", "line 3: 1 fields where the header has 2"),
         ("rows.csv", b"a,b\n1,2,3\n", "line 2: 3 fields where the header has 2"),
+        ("rows.csv", b"a,b,a\n1,2,3\n", "line 1: the header has a more than once"),
+        ("rows.csv", b'a,b\n1,2\n"1,2\n3,4\n', "row that begins on line 3: unexpected end"),
+        ("rows.json", b'[{"a": ' + b"1" * 5000 + b"}]", "line 1 or later: broken JSON: .*4300 digits"),
+        ("rows.parquet", b"PAR1 and no more", "rows.parquet is a broken parquet file"),
+        ("rows.parquet", b"", "rows.parquet is empty"),
         ("rows.txt", b"hello", "starts with 'hello'"),
         ("d.txt", "<<start conversation>>\n안녕\n<사람>: 네".encode(), "a dialogue starts with '안녕'"),
     ],
@@ -106,6 +113,53 @@ def test_a_bad_file_is_an_error_that_says_where(tmp_path, name, data, message):
     for streaming in (False, True):
         with pytest.raises(ValueError, match=message):
             list(load_rows(tmp_path / name, streaming=streaming))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_parquet_without_rows_or_with_other_columns_is_an_error(tmp_path, streaming):
+    pq.write_table(pa.table({"prompt": pa.array([], pa.string())}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="a.parquet has columns and no rows"):
+        load_rows(tmp_path / "a.parquet", streaming=streaming)
+    pq.write_table(pa.table({"prompt": ["안녕?"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"prompt": ["안녕?"], "tokens": [1]}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet and .*b.parquet have different columns .*tokens \(int64\)"):
+        load_rows(tmp_path, streaming=streaming)
+
+
+def test_white_space_before_the_rows(tmp_path):
+    assert load_rows(write(tmp_path, "rows.json", "\n" * 9000 + json.dumps(ROWS))) == ROWS
+
+
+def test_decomposed_dialogues_have_the_same_speakers(tmp_path):
+    made = load_rows(write(tmp_path, "d.txt", unicodedata.normalize("NFD", DIALOGUES)))
+    assert [turn["speaker"] for row in made for turn in row["conversation"]] == ["사람", "챗봇", "사람"]
+    assert made[0]["conversation"][0]["text"] == unicodedata.normalize("NFD", "안녕")  # the formatter composes it
+
+
+@pytest.mark.parametrize("source", ["", " ", None, ["rows.json"], 3])
+def test_what_is_no_source_is_an_error(source):
+    with pytest.raises(ValueError, match="takes a file, folder, URL or Hub id, not"):
+        load_rows(source)
+
+
+def test_a_path_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "rows.json", json.dumps(ROWS))
+    assert load_rows("~/rows.json") == ROWS
+
+
+@pytest.mark.parametrize("source", ["Intel/orca_dpo_pair", "kochatgpt_1_SFT"])
+def test_a_misspelt_hub_id_says_that_it_is_neither_here_nor_there(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"no file or folder {source} here, and as a dataset of the Hub"):
+        load_rows(source)
+
+
+@pytest.mark.parametrize("source", ["kochatgpt_1_SFT.jsonl", "http://127.0.0.1:9/rows.json"])
+def test_offline_a_file_that_would_have_to_be_fetched_is_an_error(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"{source} is not on this machine and cannot be fetched"):
+        load_rows(source)
 
 
 @pytest.mark.parametrize("source", ["missing.jsonl", "./missing", "/missing/folder"])
@@ -142,6 +196,11 @@ def test_a_url(server, online):
     assert load_rows(server + "kochatgpt_3_PPO.jsonl") == [{"prompt": "안녕?"}]
 
 
+def test_a_url_where_nothing_lies_is_an_error(server, online):
+    with pytest.raises(ValueError, match="none.jsonl is not on this machine and cannot be fetched"):
+        load_rows(server + "none.jsonl")
+
+
 def test_the_courses_file_names_resolve_to_its_repository(server, online, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loading, "COURSE_URL", server)
@@ -173,11 +232,12 @@ def test_pairs_of_one_prompt_stay_together():
 
 
 def test_white_space_and_unicode_form_do_not_make_another_prompt():
-    spellings = ["오늘 날씨", " 오늘  날씨\n", unicodedata.normalize("NFD", "오늘 날씨"), "오늘\t날씨"]
+    forms = [unicodedata.normalize(form, "오늘 날씨 ① ㅋ") for form in ("NFC", "NFD", "NFKC", "NFKD")]
+    spellings = [*forms, " 오늘  날씨 ① ㅋ\n", "오늘\t날씨\u3000① ㅋ", "오늘날씨①ㅋ"]
     dataset = datasets.Dataset.from_dict({"prompt": [*spellings, *(f"질문 {i}" for i in range(9))]})
     for seed in range(20):
         sides = [len(set(spellings) & set(side["prompt"])) for side in split_by_prompt(dataset, 0.5, seed=seed)]
-        assert sorted(sides) == [0, 4]
+        assert sorted(sides) == [0, len(spellings)]
 
 
 def test_one_question_under_two_system_texts_is_one_prompt():
@@ -205,14 +265,14 @@ def test_no_row_is_lost_and_no_prompt_is_on_both_sides(prompts, fraction, seed):
     try:
         train, evaluation = split_by_prompt(dataset, fraction, seed=seed)
     except ValueError:
-        assert len({" ".join(prompt.split()) for prompt in prompts}) < 2
+        assert len({"".join(prompt.split()) for prompt in prompts}) < 2
         return
     assert sorted([*train["prompt"], *evaluation["prompt"]]) == sorted(prompts)
-    sides = [{" ".join(prompt.split()) for prompt in side["prompt"]} for side in (train, evaluation)]
+    sides = [{"".join(prompt.split()) for prompt in side["prompt"]} for side in (train, evaluation)]
     assert sides[0] and sides[1] and not sides[0] & sides[1]
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5])
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan"), None, "0.5"])
 def test_a_fraction_outside_0_and_1_is_an_error(fraction):
     with pytest.raises(ValueError, match="eval_fraction is"):
         split_by_prompt(rankings("ab"), fraction)
@@ -221,6 +281,24 @@ def test_a_fraction_outside_0_and_1_is_an_error(fraction):
 def test_a_dataset_without_prompts_is_an_error():
     with pytest.raises(ValueError, match="needs a column 'prompt'; there are text"):
         split_by_prompt(datasets.Dataset.from_dict({"text": ["a"]}), 0.5)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[{"prompt": "a"}], datasets.DatasetDict(), datasets.Dataset.from_dict({"prompt": ["a"]}).to_iterable_dataset()],
+    ids=["list", "splits", "stream"],
+)
+def test_only_a_dataset_can_be_split(rows):
+    with pytest.raises(ValueError, match=f"takes a datasets.Dataset, .* not a {type(rows).__name__}"):
+        split_by_prompt(rows, 0.5)
+
+
+@pytest.mark.parametrize("prompt", [None, 3, [], [{"role": "user", "content": None}]])
+def test_a_prompt_that_is_no_text_is_an_error_with_its_row(prompt):
+    # As a table would hold them; Arrow has no column for a mixture.
+    dataset = datasets.Dataset.from_dict({"prompt": [prompt, prompt]})
+    with pytest.raises(ValueError, match=r"Row 0 \(counted from 0\): the prompt .* is neither text nor messages"):
+        split_by_prompt(dataset, 0.5)
 
 
 @pytest.mark.assets

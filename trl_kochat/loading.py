@@ -3,14 +3,17 @@
 import csv
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from hashlib import blake2b
 from math import ceil
+from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .text.prompts import prompt_key
+from .text.prompts import prompt_key, prompt_text
 
 
 if TYPE_CHECKING:
@@ -29,17 +32,22 @@ COURSE_FILES = (
 CONVERSATION_START = "<<start conversation>>"
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".csv", ".parquet")
 
-_TURN = re.compile(r"^<(사람|챗봇)>:", flags=re.MULTILINE)
+_SPEAKERS = ("사람", "챗봇")
+# In either Unicode form: a file that went through macOS may be decomposed.
+_TURN = re.compile(
+    rf"^<({'|'.join(unicodedata.normalize(form, name) for name in _SPEAKERS for form in ('NFC', 'NFD'))})>:",
+    flags=re.MULTILINE,
+)
 _BOM = b"\xef\xbb\xbf"
 
 
 def load_rows(
-    source: str | Path, *, split: str = "train", streaming: bool = False
+    source: str | PathLike[str], *, split: str = "train", streaming: bool = False
 ) -> "list[Row] | Dataset | IterableDataset":
     """Read raw rows; what a file holds is told by its content, not by its name.
 
     Args:
-        source (`str` or `Path`): One of
+        source (`str` or path): One of
 
             - a file: a JSON array or JSON lines (under either name), CSV, parquet, or the text of KoChatGPT's
               dialogues; UTF-8, with or without a BOM;
@@ -57,13 +65,16 @@ def load_rows(
         [`datasets.IterableDataset`] when streaming. A dialogue is `{"conversation": [{"speaker", "text"}, ...]}`.
 
     Raises:
-        ValueError: The file is empty, not UTF-8, or broken (with line and column), or there is no such file.
+        ValueError: The file is empty, not UTF-8, or broken (with line and column), there is no such file, or what is
+            not here cannot be fetched.
     """
     import datasets
 
+    if not isinstance(source, str | PathLike) or not str(source).strip():
+        raise ValueError(f"load_rows takes a file, folder, URL or Hub id, not {source!r}; one call for each source.")
     if urlsplit(str(source)).scheme in ("http", "https"):
         return _load_files([_download(str(source))], streaming, name=str(source))
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir():
         if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
             dataset = datasets.load_from_disk(path)
@@ -78,13 +89,21 @@ def load_rows(
         return _load_files([_download(COURSE_URL + str(source))], streaming, name=str(source))
     if path.suffix.lower() in SUFFIXES or path.is_absolute() or str(source).startswith((".", "~")):
         raise ValueError(f"There is no file or folder {source}.")
-    return datasets.load_dataset(str(source), split=split, streaming=streaming)
+    try:
+        return datasets.load_dataset(str(source), split=split, streaming=streaming)
+    except (FileNotFoundError, ConnectionError) as error:
+        raise ValueError(
+            f"There is no file or folder {source} here, and as a dataset of the Hub it is not to be had: {error}"
+        ) from error
 
 
 def _download(url: str) -> Path:
     import datasets
 
-    return Path(datasets.DownloadManager().download(url))
+    try:
+        return Path(datasets.DownloadManager().download(url))
+    except (FileNotFoundError, ConnectionError) as error:
+        raise ValueError(f"{url} is not on this machine and cannot be fetched: {error}") from error
 
 
 def _load_files(
@@ -94,15 +113,38 @@ def _load_files(
 
     names = [name or str(file) for file in files]
     parquet = [_starts_with(file, b"PAR1") for file in files]
+    if any(parquet) and not all(parquet):
+        raise ValueError(f"{', '.join(names)}: parquet files and others cannot be read together.")
     if all(parquet):
+        _check_parquet(files, names)
         paths = [str(file) for file in files]
         return datasets.load_dataset("parquet", data_files=paths, split="train", streaming=streaming)
-    if any(parquet):
-        raise ValueError(f"{', '.join(names)}: parquet files and others cannot be read together.")
     if streaming:
         _check_first_rows(files, names)
         return datasets.IterableDataset.from_generator(_read_files, gen_kwargs={"files": files, "names": names})
     return list(_read_files(files, names))
+
+
+def _check_parquet(files: list[Path], names: list[str]) -> None:
+    """Raise for what reading would only say in the words of a library: no parquet after all, no rows, other columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first = None
+    for file, name in zip(files, names, strict=True):
+        try:
+            metadata = pq.read_metadata(file)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{name} is a broken parquet file: {error}") from error
+        if not metadata.num_rows:
+            raise ValueError(f"{name} has columns and no rows.")
+        types = {field.name: field.type for field in metadata.schema.to_arrow_schema()}
+        if types != (first := first or types):
+            told = " and ".join(
+                ", ".join(f"{column} ({kind})" for column, kind in sorted(columns.items()))
+                for columns in (first, types)
+            )
+            raise ValueError(f"{names[0]} and {name} have different columns and cannot be read together: {told}.")
 
 
 def _check_first_rows(files: list[Path], names: list[str]) -> None:
@@ -124,6 +166,8 @@ def _read_files(files: list[Path], names: list[str]) -> Iterator[Row]:
 def _read_file(file: Path, name: str) -> Iterator[Row]:
     with file.open("rb") as stream:
         head = stream.read(4096).removeprefix(_BOM).lstrip()
+        while not head and (more := stream.read(4096)):
+            head = more.lstrip()
     if not head:
         raise ValueError(f"{name} is empty.")
     if head.startswith(b"["):
@@ -164,6 +208,8 @@ def _parse(text: str, name: str, *, line: int = 1) -> Any:
     except json.JSONDecodeError as error:
         line += error.lineno - 1
         raise ValueError(f"{name}, line {line}, column {error.colno}: broken JSON: {error.msg}.") from error
+    except ValueError as error:  # a number of more than 4,300 digits
+        raise ValueError(f"{name}, line {line} or later: broken JSON: {error}.") from error
     except RecursionError as error:
         raise ValueError(f"{name}, line {line}: JSON nested too deeply to be rows.") from error
 
@@ -214,7 +260,8 @@ def _read_dialogues(file: Path, name: str) -> Iterator[Row]:
         before, *rest = _TURN.split(text)
         if before.strip():
             raise ValueError(f"{name}: a dialogue starts with {before.strip()[:40]!r}, not with <사람>: or <챗봇>:.")
-        turns = [{"speaker": speaker, "text": turn} for speaker, turn in zip(rest[::2], rest[1::2], strict=True)]
+        speakers = (unicodedata.normalize("NFC", speaker) for speaker in rest[::2])
+        turns = [{"speaker": speaker, "text": turn} for speaker, turn in zip(speakers, rest[1::2], strict=True)]
         yield {"conversation": [{**turn, "text": turn["text"].strip("\n").removeprefix(" ")} for turn in turns]}
 
 
@@ -223,19 +270,23 @@ def _read_csv(file: Path, name: str) -> Iterator[Row]:
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream, strict=True)
         empty = True
+        header = list(reader.fieldnames or ())
+        if twice := [column for column in dict.fromkeys(header) if header.count(column) > 1]:
+            raise ValueError(f"{name}, line 1: the header has {', '.join(twice)} more than once.")
         try:
             for row in reader:
                 given = len(row) if None not in row else len(row) - 1 + len(row[None])
                 given -= sum(value is None for value in row.values())
-                if given != len(reader.fieldnames or ()):
+                if given != len(header):
                     raise ValueError(
-                        f"{name}, line {reader.line_num}: {given} fields where the header has "
-                        f"{len(reader.fieldnames or ())} ({', '.join(reader.fieldnames or ())})."
+                        f"{name}, line {reader.line_num}: {given} fields where the header has {len(header)} "
+                        f"({', '.join(header)})."
                     )
                 empty = False
                 yield row
         except csv.Error as error:
-            raise ValueError(f"{name}, line {reader.line_num}: {error}.") from error
+            # The row may begin there and go on: a quotation mark that nothing closes takes in the rest of the file.
+            raise ValueError(f"{name}, in the row that begins on line {reader.line_num + 1}: {error}.") from error
         if empty:
             raise ValueError(f"{name} has a header and no rows.")
 
@@ -243,7 +294,7 @@ def _read_csv(file: Path, name: str) -> Iterator[Row]:
 def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) -> "tuple[Dataset, Dataset]":
     """Split into train and eval rows so that no prompt stands on both sides.
 
-    Rows of one prompt (the same text, or the same first user turn, up to white space and Unicode form) stay together.
+    Rows of one prompt stay together: the same text, or the same first user turn, whatever its spaces and Unicode form.
     Prompts are ordered by a hash of text and seed, and the first `eval_fraction` of them, at least one, are held out:
     the same prompt falls on the same side whatever the order of the rows, and nearly always so in another file, so
     that one seed holds out the same prompts in all stages.
@@ -254,14 +305,29 @@ def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) ->
         seed (`int`, *optional*, defaults to `42`): Another seed holds out other prompts.
 
     Raises:
-        ValueError: There is no `prompt` column, the fraction is not between 0 and 1, or fewer than two prompts.
+        ValueError: It is no dataset or a stream, there is no `prompt` column, a prompt is no text, the fraction is not
+            between 0 and 1, or there are fewer than two prompts.
     """
+    import datasets
+
+    if not isinstance(dataset, datasets.Dataset):
+        raise ValueError(
+            f"split_by_prompt takes a datasets.Dataset, as format_dataset makes of rows, not a {type(dataset).__name__}."
+        )
     if "prompt" not in dataset.column_names:
         raise ValueError(f"split_by_prompt needs a column 'prompt'; there are {', '.join(dataset.column_names)}.")
-    if not 0 < eval_fraction < 1:
+    if not isinstance(eval_fraction, Real) or not 0 < eval_fraction < 1:
         raise ValueError(f"eval_fraction is {eval_fraction}; it must be above 0 and below 1.")
-    keys = [prompt_key(prompt) for prompt in dataset["prompt"]]
-    ordered = sorted(set(keys), key=lambda key: blake2b(f"{seed}\n{key}".encode(), digest_size=16).digest())
+    keys = []
+    spelt: dict[str, str] = {}  # key -> the first of its spellings, whatever the order of the rows
+    for number, prompt in enumerate(dataset["prompt"]):
+        try:
+            key, text = prompt_key(prompt), prompt_text(prompt)
+        except ValueError as error:
+            raise ValueError(f"Row {number} (counted from 0): {error}.") from error
+        keys.append(key)
+        spelt[key] = min(text, spelt.get(key, text))
+    ordered = sorted(spelt, key=lambda key: blake2b(f"{seed}\n{spelt[key]}".encode(), digest_size=16).digest())
     if len(ordered) < 2:
         raise ValueError(f"Cannot split {len(keys)} rows with {len(ordered)} distinct prompts: at least 2 are needed.")
     held_out = set(ordered[: min(ceil(eval_fraction * len(ordered)), len(ordered) - 1)])

@@ -6,14 +6,32 @@ from hashlib import blake2b
 
 
 def prompt_key(prompt: str | Iterable[Mapping[str, str]]) -> str:
-    """What two equal prompts share: the text, or the first user turn, in NFC and with white space collapsed.
+    """What two equal prompts share: the text, or the first user turn, without white space and in one Unicode form.
 
-    >>> prompt_key("오늘  뭐 먹지?\\n") == prompt_key([{"role": "user", "content": "오늘 뭐 먹지?"}])
+    People space Korean words as they like, and full-width letters are the same letters.
+
+    >>> prompt_key("오늘  뭐 먹지？\\n") == prompt_key([{"role": "user", "content": "오늘 뭐먹지?"}])
     True
+
+    Raises:
+        ValueError: It is neither text nor messages with text.
+    """
+    return "".join(unicodedata.normalize("NFKC", prompt_text(prompt)).split())
+
+
+def prompt_text(prompt: str | Iterable[Mapping[str, str]]) -> str:
+    """The text by which a prompt is known, its first user turn, in NFC and with white space collapsed.
+
+    Raises:
+        ValueError: It is neither text nor messages with text.
     """
     if not isinstance(prompt, str):
-        messages = list(prompt)
-        contents = [message["content"] for message in messages if message["role"] == "user"]
+        messages = list(prompt) if isinstance(prompt, Iterable) else []
+        if not messages or not all(
+            isinstance(message, Mapping) and isinstance(message.get("content"), str) for message in messages
+        ):
+            raise ValueError(f"the prompt {repr(prompt):.80} is neither text nor messages {{role, content}} with text")
+        contents = [message["content"] for message in messages if message.get("role") == "user"]
         prompt = contents[0] if contents else "\n".join(message["content"] for message in messages)
     return " ".join(unicodedata.normalize("NFC", prompt).split())
 
