@@ -1,6 +1,6 @@
 """From ranks to pairwise comparisons."""
 
-import sys
+import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from numbers import Real
@@ -18,15 +18,18 @@ def check_ranks(ranks: object, num_answers: int) -> list[float]:
             f"{len(ranks)} ranks {repr(list(ranks)):.80} for {num_answers} answers; give one rank per answer"
         )
     for rank in ranks:
-        if (
-            isinstance(rank, bool)
-            or not isinstance(rank, Real)
-            or not -sys.float_info.max <= rank <= sys.float_info.max
-        ):
+        if not _is_finite(rank):
             raise ValueError(
                 f"rank {repr(rank):.40} in {repr(list(ranks)):.80} is not a finite number; 0 is the best answer"
             )
     return [float(rank) for rank in ranks]
+
+
+def _is_finite(rank: object) -> bool:
+    try:
+        return isinstance(rank, Real) and not isinstance(rank, bool) and math.isfinite(rank)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def ranked_pairs(ranks: Sequence[float]) -> Iterator[tuple[int, int]]:
