@@ -20,7 +20,7 @@ from ..text.normalize import drop_half_syllable
 from .config import PPOConfig, mapping
 from .objective import KL_ESTIMATORS, advantages_and_returns, explained_variance, standardize, token_rewards
 from .rewards import Episodes, Reward, collect_rewards, weighted_rewards
-from .roles import POLICY, VALUE, ActorCritic, Scores
+from .roles import ActorCritic, Scores
 from .rollout import Rollout, generate_completions, row_uniforms
 
 
@@ -37,7 +37,7 @@ class Experience(NamedTuple):
     rewards_per_func: torch.Tensor  # (B, K), NaN where a source said nothing
     scores: torch.Tensor  # (B,), weighted sum of the rewards
     kept: torch.Tensor  # (B,), False where no source gave a reward
-    live: Scores | None = None  # the policy's pass with its graph, where an update is to use it
+    live: Scores | None = None  # what policy and value said, with the graph, where an update is to use it
 
 
 class ExperienceMaker:
@@ -104,13 +104,13 @@ class ExperienceMaker:
             numbers (`Sequence[int]`): Of the rows among those of all processes; with `seed` they determine sampling.
             slice_size (`int`): Rows scored in one forward pass.
             learner (`torch.nn.Module`, *optional*): The model as the training loop wraps it, if the next update is on
-                all these rows at once: the policy's pass then keeps its graph, and the update needs no other one.
+                all these rows at once: the passes of policy and value then keep their graphs, and the update needs no other.
         """
         self.model.eval()
         episodes, prompt_ids = self._complete(rows, numbers, seed, slice_size)
         with torch.no_grad(), self._autocast():
             rewards_per_func = collect_rewards(self.rewards, episodes, self.accelerator.device)
-            passive = [self._passive_scores(packed) for packed in episodes.packed]
+            ref_logps = [self._ref_logps(packed) if self.uses_reference else None for packed in episodes.packed]
         scores, kept = weighted_rewards(rewards_per_func, self.reward_weights, clip_range=self.args.reward_clip_range)
         # Apart from what ran without gradients: autocast would hand on its casts of the weights, which have none.
         if learner is None:
@@ -122,7 +122,7 @@ class ExperienceMaker:
                 active = [self._active_scores(learner, packed) for packed in episodes.packed]
         live = active[0] if learner is not None else None
         with torch.no_grad():
-            logps, values, entropies, kl = self._whole(active, passive)
+            logps, values, entropies, kl = self._whole(active, ref_logps)
         lengths = torch.tensor([len(ids) for ids in episodes.completion_ids], device=logps.device)
         mask = torch.arange(logps.shape[1], device=logps.device) < lengths[:, None]
         return Experience(
@@ -158,24 +158,18 @@ class ExperienceMaker:
         ]
         return Episodes(rows, prompts, texts, completion_ids, finished, packed), prompt_ids
 
-    def _passive_scores(self, rows: PackedRows) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Log-probabilities under the reference, and the value if it has a pass of its own."""
-        ref_logps = self._ref_logps(rows) if self.uses_reference else None
-        values = self.model(**rows._asdict(), roles=(VALUE,)).values if self.model.has_value_pass else None
-        return ref_logps, values
-
     def _active_scores(self, model: nn.Module, rows: PackedRows) -> Scores:
-        return model(**rows._asdict(), temperature=self.args.temperature, with_entropies=True, roles=(POLICY,))
+        return model(**rows._asdict(), temperature=self.args.temperature, with_entropies=True)
 
-    def _whole(self, active: list[Scores], passive: list[Any]) -> list[torch.Tensor]:
+    def _whole(self, active: list[Scores], ref: list[torch.Tensor | None]) -> list[torch.Tensor]:
         """Log-probabilities, values, entropies and KL of all slices, each `(B, C)`."""
         slices = []
-        for (logps, values, entropies), (ref_logps, own_values) in zip(active, passive, strict=True):
-            assert logps is not None and entropies is not None
+        for (logps, values, entropies), ref_logps in zip(active, ref, strict=True):
+            assert logps is not None and values is not None and entropies is not None
             kl = torch.zeros_like(logps)
             if ref_logps is not None:
                 kl = KL_ESTIMATORS[self.args.kl_estimator](logps.detach(), ref_logps)
-            slices.append((logps.detach(), own_values if values is None else values.detach(), entropies, kl))
+            slices.append((logps.detach(), values.detach(), entropies, kl))
         width = max(logps.shape[1] for logps, *_ in slices)
         return [torch.cat([pad_rows(list(t), width) for t in tensors]) for tensors in zip(*slices, strict=True)]
 

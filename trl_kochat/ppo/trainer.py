@@ -211,8 +211,10 @@ class PPOTrainer(Trainer):
             self._step_tokens = max(total.item(), 1.0)
         rows = self._slice_rows(rollout, number, position)
         batch = rollout.batch(rows, pad_token_id=self.maker.pad_token_id, device=self.accelerator.device)
-        # A value with a pass of its own has its backward pass apart: one graph in memory instead of two.
-        passes = [(POLICY,), (VALUE,)] if self.model.has_value_pass else [(POLICY, VALUE)]
+        # A value with a pass of its own has its backward pass apart: one graph in memory instead of two. After a
+        # rollout whose passes are used there are two already.
+        apart = self.model.has_value_pass and self._live is None
+        passes = [(POLICY,), (VALUE,)] if apart else [(POLICY, VALUE)]
         losses = [super(PPOTrainer, self).training_step(model, batch | {"roles": roles}) for roles in passes]
         self._slice_in_step += 1
         if self._slice_in_step == args.gradient_accumulation_steps:
@@ -235,7 +237,7 @@ class PPOTrainer(Trainer):
         """Clipped policy and value loss on a slice of a rollout, a mean over the tokens of the whole step."""
         args, mask = self.args, inputs["loss_mask"]
         names = ("input_ids", "attention_mask", "completion_ids", "completion_mask", "prompt_lengths", "roles")
-        if self._live is not None and POLICY in inputs["roles"]:
+        if self._live is not None:
             scores, self._live = self._live, None
         else:
             scores = model(**{name: inputs[name] for name in names}, temperature=args.temperature)
@@ -275,7 +277,7 @@ class PPOTrainer(Trainer):
         size, processes = args.per_device_train_batch_size, args.world_size
         numbers = row_numbers(len(rows), size=size, process=args.process_index, processes=processes)
         seed = [_TRAIN, args.seed, number]
-        # If all of it is one slice, the first update can use the pass that scores the policy.
+        # If all of it is one slice, the first update can use the passes that score it.
         learner = model if args.slices == 1 and args.disable_dropout else None
         made = self.maker(rows, numbers=numbers, seed=seed, slice_size=size, learner=learner)
         self._live = made.live
