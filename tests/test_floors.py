@@ -25,6 +25,7 @@ FLOORS = {
     "ppo": 2,
     "callbacks": 2,
     "evaluation": 2,
+    "merging": 2,
     "recipe": 3,
     "cli": 4,
     "__main__": 5,

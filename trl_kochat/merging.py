@@ -1,0 +1,150 @@
+"""An adapter and its base made into one model, which any server loads without PEFT."""
+
+import gc
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from peft import PeftModel, TaskType
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from .adapters import read_adapter_config
+from .generation import load_generator
+from .loading import load_rows
+from .logps import response_logps
+from .sample import SAMPLE_DIR
+from .scoring import load_reward_model, score_completions
+from .tokenizer import load_tokenizer, save_portable
+
+
+# How far log-probabilities of tokens (nats) and scores may move, by the number format the base is stored in. Ours:
+# above what rounding the weights did to the embedded model (2e-6, 5e-4, 3e-3) and to SmolLM2-135M (3e-5, 0.012, 0.11).
+BOUNDS = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
+NUM_CHECK_ROWS = 8
+
+
+class Merge(NamedTuple):
+    """What was merged, and how the model on disk compares with the adapter on its base."""
+
+    base: str
+    is_reward_model: bool
+    """Whether scores were compared; log-probabilities of tokens, in nats, otherwise."""
+    dtype: torch.dtype
+    difference: float
+    """The largest one between the adapter on its base and the merged model as it was loaded again."""
+    bound: float
+    effect: float | None
+    """The largest one between base and adapter. Not known of a reward model: a base has no head to compare with."""
+
+
+def merge_adapter(
+    adapter: str | PathLike[str], output: str | PathLike[str], *, base: str | PathLike[str] | None = None
+) -> Merge:
+    """Merge an adapter into its base, in the precision the base is stored in, and save model and tokenizer.
+
+    The sum is made in float32 and rounded once. What was saved is loaded again and compared with the adapter on its
+    base, on rows of the sample: in float32, so that the only difference is that rounding. It takes 4 bytes of memory
+    for each parameter. Nothing is left in `output` when it fails.
+
+    Args:
+        adapter (`str`): Folder, or repository id on the Hub: of a causal model, or of a reward model with its head.
+        output (`str`): Folder to make; it may be there if it is empty. It gets safetensors and a tokenizer that
+            transformers 4 and 5 read alike.
+        base (`str`, *optional*): Base of the adapter; by default the one that the adapter names.
+
+    Returns:
+        [`Merge`]
+
+    Raises:
+        ValueError: `output` is not empty, the adapter names no base, does not belong to it or is of a kind that has
+            no weights to add, the base is stored quantized, or the merged model differs by more than its bound.
+    """
+    output = Path(output)
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+        raise ValueError(f"{output} exists and is not an empty folder; give another name, or remove it.")
+    name, is_reward_model = _check(adapter, base)
+    source = adapter if (Path(adapter) / "tokenizer_config.json").is_file() else name
+    tokenizer = load_tokenizer(source)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as temporary:
+        folder = Path(temporary) / "model"
+        save_portable(tokenizer, folder)  # first: what it refuses is told before a model is loaded
+        if is_reward_model:
+            model: Any = load_reward_model(adapter, base=name, dtype="auto")
+        else:
+            model = load_generator(name, [adapter], dtype="auto")
+        dtype = model.get_base_model().config.dtype
+        if dtype not in BOUNDS:
+            raise ValueError(f"{name} is stored as {dtype}; there are {', '.join(map(str, BOUNDS))} to merge into.")
+        model.float()
+        before = _measure(model, tokenizer, is_reward_model)
+        effect = None
+        if not is_reward_model:
+            with model.disable_adapter():
+                effect = _largest(before - _measure(model, tokenizer, is_reward_model))
+        model = model.merge_and_unload(safe_merge=True)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
+        if is_reward_model:
+            model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # by which the last token is found
+        model.save_pretrained(folder)
+        del model
+        gc.collect()
+
+        tokenizer = load_tokenizer(folder)
+        model = load_reward_model(folder, dtype="auto") if is_reward_model else load_generator(folder, dtype="auto")
+        difference = _largest(before - _measure(model.float(), tokenizer, is_reward_model))
+        merge = Merge(name, is_reward_model, dtype, difference, BOUNDS[dtype], effect)
+        if not difference <= merge.bound:
+            raise ValueError(
+                f"The merged model is another one: it differs by {difference:.2g} from {adapter} on {name}, more than "
+                f"{merge.bound:g}, which is what rounding to {str(dtype).removeprefix('torch.')} can explain. "
+                f"{output} is not written."
+            )
+        if output.is_dir():
+            output.rmdir()
+        folder.rename(output)
+    return merge
+
+
+def _check(adapter: str | PathLike[str], base: str | PathLike[str] | None) -> tuple[str, bool]:
+    """Name of the base, and whether the adapter makes a reward model of it."""
+    config = read_adapter_config(adapter)
+    name = str(base or config.base_model_name_or_path or "")
+    if not name:
+        raise ValueError(f"The adapter {adapter} does not name its base model; give it (base=, or --base).")
+    if config.is_prompt_learning:
+        raise ValueError(
+            f"The adapter {adapter} is {config.peft_type}: prompts, no weights to add to those of a base."
+        )
+    if config.task_type not in (TaskType.CAUSAL_LM, TaskType.SEQ_CLS, None):
+        raise ValueError(f"The adapter {adapter} is for {config.task_type}; CAUSAL_LM and SEQ_CLS can be merged.")
+    if getattr(AutoConfig.from_pretrained(name, trust_remote_code=False), "quantization_config", None):
+        raise ValueError(
+            f"The base {name} is stored quantized, and a sum with rounded weights is not what was trained; give the "
+            "model that it was quantized from (base=, or --base)."
+        )
+    return name, config.task_type == TaskType.SEQ_CLS
+
+
+@torch.no_grad()
+def _measure(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, is_reward_model: bool
+) -> torch.Tensor:
+    """Scores of the rows, or log-probabilities of all their answers' tokens; 1-D, on the CPU."""
+    rows: Any = load_rows(SAMPLE_DIR / "kochatgpt_1_SFT.jsonl")
+    prompts = [[{"role": "user", "content": row["prompt"]}] for row in rows[:NUM_CHECK_ROWS]]
+    completions = [row["completion"] for row in rows[:NUM_CHECK_ROWS]]
+    if is_reward_model:
+        return torch.tensor(score_completions(model, tokenizer, prompts, completions))
+    logps = [
+        response_logps(model, tokenizer, prompt, [completion], per_token=True)[0]
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    return torch.cat(logps).cpu()
+
+
+def _largest(difference: torch.Tensor) -> float:
+    return difference.abs().max().item()
