@@ -27,8 +27,9 @@ FLOORS = {
     "evaluation": 2,
     "merging": 2,
     "recipe": 3,
-    "cli": 4,
-    "__main__": 5,
+    "recipes": 4,
+    "cli": 5,
+    "__main__": 6,
 }
 
 

@@ -251,7 +251,7 @@ def test_a_limit_without_room_for_a_prompt_is_an_error(tokenizer):
 def test_an_earlier_stage_is_found_where_it_was_left(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ValueError, match="No adapter in runs/sft_kochatgpt. Make it first: python recipes/sft_kochatgpt.py"
+        ValueError, match="No adapter in runs/sft_kochatgpt. Make it first: trl-kochat sft_kochatgpt --preset gpu"
     ):
         find_stage("sft_kochatgpt", None, "gpu")
     with pytest.raises(ValueError, match="No adapter in elsewhere"):

@@ -289,7 +289,7 @@ def find_stage(recipe: str, given: str | None, preset: str) -> str:
     if given is None and preset == "cpu" and embedded.is_dir():
         print(f"Stage {recipe}: the embedded adapter (there is none in {folder})")
         return str(embedded)
-    raise ValueError(f"No adapter in {folder}. Make it first: python recipes/{recipe}.py --preset {preset}")
+    raise ValueError(f"No adapter in {folder}. Make it first: trl-kochat {recipe} --preset {preset}")
 
 
 def cut_prompts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Dataset:

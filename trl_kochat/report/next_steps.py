@@ -18,9 +18,9 @@ def next_steps(record: RunRecord) -> list[NextStep]:
     peft = record.run["settings"].get("lora") is not None
     steps = [NextStep("Load the model:", _loading(record.method, folder, peft))]
     if record.method == "sft":
-        steps.append(NextStep("Then the reward model of the pipeline:", "python recipes/reward_kochatgpt.py"))
+        steps.append(NextStep("Then the reward model of the pipeline:", "trl-kochat reward_kochatgpt"))
     if record.method == "reward":
-        steps.append(NextStep("Then PPO with this reward model:", "python recipes/ppo_kochatgpt.py"))
+        steps.append(NextStep("Then PPO with this reward model:", "trl-kochat ppo_kochatgpt"))
     steps.append(NextStep("Make this page again, or one that compares runs:", f"trl-kochat report {folder} [RUN ...]"))
     return steps
 
