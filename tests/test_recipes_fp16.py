@@ -1,0 +1,79 @@
+"""The gpu presets on a card without bf16 (a T4), pretended: no such card is here, so autocast on the CPU stands in."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from trl_kochat.sample import SAMPLE_DIR
+
+
+RECIPES = sorted(path.stem for path in (Path(__file__).parent.parent / "recipes").glob("*.py"))
+ROWS = {
+    "dpo_orca": "orca_dpo_pairs.jsonl",
+    "ppo_kochatgpt": "kochatgpt_3_PPO.jsonl",
+    "reward_kochatgpt": "kochatgpt_2_RM.jsonl",
+    "sft_kochatgpt": "kochatgpt_1_SFT.jsonl",
+}
+
+
+@pytest.fixture(params=RECIPES)
+def built(request, monkeypatch, tmp_path):
+    """A recipe's trainer as its gpu preset builds it on a card without bf16, of the embedded model and rows."""
+    monkeypatch.chdir(tmp_path)
+    recipe = importlib.import_module(f"trl_kochat.recipes.{request.param}")
+    found = {"recipe": request.param}
+
+    def parse_on_a_t4(*arguments):
+        with monkeypatch.context() as pretend:
+            pretend.setattr(torch.cuda, "is_available", lambda: True)
+            pretend.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+            plan, recipe_arguments, config, model_args = parse(*arguments)
+        found.update(preset=plan.preset, fp16=config.fp16, bf16=config.bf16, dtype=model_args.dtype)
+        config.fp16 = False  # accelerate makes its gradient scaler on a GPU only
+        return plan, recipe_arguments, config, model_args
+
+    def use_float32_adapters(trainer):
+        cast(trainer)
+        found["trainer"] = trainer
+
+    def lora_arguments(model_args, config):
+        found["quantization"], peft_config = make(model_args, config)
+        return found["quantization"], peft_config
+
+    parse, cast, make = recipe.parse, recipe.use_float32_adapters, recipe.lora_arguments
+    monkeypatch.setattr(recipe, "parse", parse_on_a_t4)
+    monkeypatch.setattr(recipe, "use_float32_adapters", use_float32_adapters)
+    monkeypatch.setattr(recipe, "lora_arguments", lora_arguments)
+    flags = ["--use_cpu", "--dry_run", "--report_to", "none", "--max_length", "128"]
+    if request.param == "ppo_kochatgpt":
+        flags = [*flags[:-2], "--sft_adapter", str(SAMPLE_DIR / "tiny-ko-sft")]
+        flags += ["--reward_adapter", str(SAMPLE_DIR / "tiny-ko-reward")]
+    else:
+        flags += ["--lora_target_modules", "all-linear"]
+    rows = str(SAMPLE_DIR / ROWS[request.param])
+    recipe.main(["--model_name_or_path", str(SAMPLE_DIR / "tiny-ko"), "--dataset_name", rows, *flags])
+    return found
+
+
+def test_without_bf16_a_gpu_preset_computes_in_fp16_and_trains_in_float32(built):
+    assert (built["preset"], built["fp16"], built["bf16"], built["dtype"]) == ("gpu", True, False, "float16")
+    assert built["quantization"].load_in_4bit and built["quantization"].bnb_4bit_compute_dtype == torch.float16
+    parameters = dict(built["trainer"].model.named_parameters())
+    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    assert trained and {parameter.dtype for parameter in trained.values()} == {torch.float32}
+    # Nothing that the card would have to emulate is left anywhere.
+    assert not [name for name, parameter in parameters.items() if parameter.dtype == torch.bfloat16]
+
+    if built["recipe"] != "ppo_kochatgpt":  # its loss is taken on rollouts
+        trainer = built["trainer"]
+        batch = next(iter(trainer.get_train_dataloader()))
+        with torch.autocast("cpu", dtype=torch.float16):
+            loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+        gradients = [parameter.grad for parameter in trained.values() if parameter.grad is not None]
+        # The scaler of fp16 training takes float32 gradients alone.
+        assert gradients and {gradient.dtype for gradient in gradients} == {torch.float32}
+        assert loss.isfinite() and all(gradient.isfinite().all() for gradient in gradients)
+        assert any(gradient.abs().max() > 0 for gradient in gradients)
