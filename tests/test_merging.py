@@ -135,10 +135,11 @@ def test_a_model_that_came_out_otherwise_is_refused_and_not_left(folder, monkeyp
 
 
 def test_weights_lost_on_the_way_are_noticed(folder, monkeypatch):
-    monkeypatch.setattr(merging, "load_generator", lambda name, adapters=(), **kwargs: load_generator(
-        folder / "base" if not adapters else name, adapters, **kwargs
-    ))  # fmt: skip
-    with pytest.raises(ValueError, match="another one"):  # what is loaded again is the base alone
+    def base_alone(name, adapters=(), **kwargs):
+        return load_generator(name if adapters else folder / "base", adapters, **kwargs)
+
+    monkeypatch.setattr(merging, "load_generator", base_alone)
+    with pytest.raises(ValueError, match="another one"):
         merge_adapter(folder / "adapter", folder / "out")
     assert left_in(folder) == {"base", "adapter"}
 
