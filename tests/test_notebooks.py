@@ -1,0 +1,222 @@
+"""The notebooks, run from top to bottom as a reader without a GPU or a network runs them."""
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from nbclient import NotebookClient
+
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "recipes" / "notebooks").glob("*.ipynb"))
+COLAB = "https://colab.research.google.com"
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def sources(path, kind):
+    return [cell.source for cell in read(path).cells if cell.cell_type == kind]
+
+
+def repositories(path):
+    """Every owner/name that the badge and the install cell name."""
+    text = "\n".join(cell.source for cell in read(path).cells[:2])
+    return set(re.findall(r"(?:colab\.research\.google\.com/github|github\.com)/([^/\s]+/[^/\s\"]+)", text))
+
+
+def test_the_three_notebooks_are_there():
+    assert [path.stem for path in NOTEBOOKS] == ["dpo_by_hand", "quickstart_dpo_orca", "quickstart_kochatgpt"]
+
+
+def test_a_notebook_is_valid_and_without_outputs_or_paths_of_a_machine(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == [] and cell.execution_count is None
+    assert not re.search(r"/(home|root|tmp|Users|content|work)/", path.read_text(encoding="utf-8"))
+
+
+def test_a_notebook_begins_with_its_badge_and_the_install_cell(path):
+    first, second = read(path).cells[:2]
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    assert f"[![Open In Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/" in first.source
+    assert f"/blob/main/recipes/notebooks/{path.name})" in first.source
+    assert second.cell_type == "code" and "Colab" in second.source and "pip install" in second.source
+
+
+def test_badges_and_install_cells_name_one_repository_the_packages_own():
+    named = set().union(*map(repositories, NOTEBOOKS))
+    assert len(named) == 1
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
+    for address in urls.values():
+        if "github.com" in address:
+            assert f"github.com/{named.copy().pop()}" in address
+
+
+def test_every_heading_is_korean_and_links_between_notebooks_lead_somewhere(path):
+    text = "\n".join(sources(path, "markdown"))
+    for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE):
+        assert re.search("[가-힣]", heading), heading
+    for target in re.findall(r"\]\(([\w.]+\.ipynb)\)", text):
+        assert (path.parent / target).is_file()
+
+
+class Shell:
+    """Notes what the install cell asks IPython to do."""
+
+    def __init__(self):
+        self.commands = []
+
+    def system(self, command):
+        self.commands.append(command)
+
+    def run_line_magic(self, name, line):
+        self.commands.append(f"%{name} {line}")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_install_cell_installs_on_colab_and_does_nothing_where_the_package_is(path, installed, monkeypatch):
+    if not installed:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    shell = Shell()
+    code = TransformerManager().transform_cell(sources(path, "code")[0])
+    exec(compile(code, path.name, "exec"), {"get_ipython": lambda: shell})
+    if installed:
+        assert shell.commands == []
+        return
+    (repository,) = repositories(path)
+    assert shell.commands == [f'%pip install -q "git+https://github.com/{repository}"']
+
+
+# From here on every notebook runs, once.
+
+
+class Executed:
+    """The outputs of a notebook: text as a reader sees it, and pictures."""
+
+    def __init__(self, notebook):
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        self.install_outputs = cells[0].outputs
+        outputs = [output for cell in cells for output in cell.outputs]
+        self.errors = [output for output in outputs if output.output_type == "error"]
+        shown = [output.data for output in outputs if "data" in output]
+        self.pictures = [data["image/png"] for data in shown if "image/png" in data]
+        printed = [output.text for output in outputs if output.output_type == "stream"]
+        self.text = "".join(printed) + "\n".join(data.get("text/plain", "") for data in shown)
+
+    def numbers(self, pattern):
+        """The numbers that stand for `#` in the pattern, in the one place where it occurs."""
+        number = r"(-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)"
+        found = re.findall(re.escape(pattern).replace(r"\#", number), self.text)
+        assert len(found) == 1, f"{pattern!r} occurs {len(found)} times"
+        values = found[0] if isinstance(found[0], tuple) else found
+        return [float(value.replace(",", "")) for value in values]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """`executed(name)` runs a notebook on the cpu preset in a folder of its own, with no network to reach."""
+    done = {}
+
+    def run(name):
+        if name not in done:
+            folder = tmp_path_factory.mktemp(name)
+            notebook = read(ROOT / "recipes" / "notebooks" / f"{name}.ipynb")
+            with pytest.MonkeyPatch.context() as patch:
+                for variable, value in {
+                    "CUDA_VISIBLE_DEVICES": "",
+                    "HF_HUB_OFFLINE": "1",
+                    "HTTP_PROXY": "http://127.0.0.1:9",  # nobody answers there
+                    "HTTPS_PROXY": "http://127.0.0.1:9",
+                    "IPYTHONDIR": str(folder / "ipython"),
+                }.items():
+                    patch.setenv(variable, value)
+                place = {"metadata": {"path": str(folder)}}
+                NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place).execute()
+            done[name] = Executed(notebook)
+        return done[name]
+
+    return run
+
+
+@pytest.mark.slow
+def test_it_runs_offline_without_an_error_or_a_missing_glyph(path, executed):
+    outputs = executed(path.stem)
+    assert outputs.errors == [] and outputs.install_outputs == []
+    assert outputs.pictures
+    assert "missing from" not in outputs.text  # what matplotlib says of a font without Hangul
+
+
+@pytest.mark.slow
+def test_dpo_by_hand_gives_the_numbers_of_dpo_trainer(executed):
+    outputs = executed("dpo_by_hand")
+    by_hand, ours = outputs.numbers("by hand: #   response_logps: #")
+    assert by_hand == pytest.approx(ours, abs=1e-3)
+    worst, even, best = outputs.numbers("loss at margin -60, 0, 60: #, #, #")
+    assert worst > even > best > 0 and even == 0.6931
+    first, last = outputs.numbers("mean loss, first round #, last round #")
+    assert last < first
+    assert outputs.numbers("max difference of the loss: #")[0] < 1e-4
+    assert outputs.numbers("max difference of the margins: #")[0] < 1e-3
+    weight, moved = outputs.numbers("max difference of a LoRA weight: # (the largest change in training: #)")
+    assert weight < moved / 20
+    assert outputs.numbers("held-out accuracy: # -> #")[0] == 0.5
+    assert len(outputs.pictures) == 2
+
+
+@pytest.mark.slow
+def test_dpo_by_hand_shows_what_slicing_at_the_prompts_length_loses(executed):
+    lost = re.findall(r"'(.+)'\s+sliced\s+(\S+)\s+response_logps\s+(\S+)\s+lost\s+(\S+)", executed("dpo_by_hand").text)
+    assert [text[-1] for text, *_ in lost] == [":", " "]
+    (_, *fine), (_, *wrong) = lost
+    assert abs(float(fine[2])) < 1e-3 and abs(float(wrong[2])) > 0.1
+
+
+@pytest.mark.slow
+def test_quickstart_dpo_orca_learns_the_preference(executed):
+    outputs = executed("quickstart_dpo_orca")
+    assert "preset cpu: tiny-ko, orca_dpo_pairs.jsonl" in outputs.text
+    read_, made = outputs.numbers("read #, made #,")
+    train, held_out = outputs.numbers("# pairs to train on, # held out")
+    assert train + held_out == made <= read_
+    before, after = outputs.numbers("held-out accuracy: # -> #")
+    assert before == 0.5 < after
+    assert outputs.numbers("held-out margin: # -> #")[1] > 0
+    assert outputs.text.count("\n  before: ") == outputs.text.count("\n   after: ") == 2
+    assert len(outputs.pictures) == 2
+
+
+@pytest.mark.slow
+def test_quickstart_kochatgpt_shows_the_stages(executed):
+    outputs = executed("quickstart_kochatgpt")
+    characters, tokens = outputs.numbers("# characters, # tokens")
+    assert 0 < tokens <= characters
+    for way in ("greedy", "greedy, no_repeat_ngram 2", "beam 10, no_repeat_ngram 2", "sampling, top_p 0.9"):
+        assert f"[{way}] " in outputs.text
+    assert re.search(r"labels: \[-100, -100, .*\d+, \d+\]", outputs.text)
+    rankings, pairs = outputs.numbers("# rankings -> # pairs")
+    assert rankings < pairs <= 3 * rankings
+    assert outputs.numbers("shuffled and sliced: #%")[0] > 50
+    assert outputs.numbers("split_by_prompt:     #%")[0] == 0
+    before, after = outputs.numbers("SFT held-out loss: # -> #")
+    assert after < before
+    before, after = outputs.numbers("reward model held-out accuracy: # -> #")
+    assert after > max(before, 0.5)
+    assert outputs.numbers("PPO held-out reward: # -> #, KL # nats")[2] > 0
+    for role in ("policy", "value", "reward", "reference"):
+        assert re.search(rf"^{role}\s+\d+\.\d+$", outputs.text, flags=re.MULTILINE)
+    for stage in ("base", "SFT", "PPO"):
+        assert outputs.text.count(f"\n{stage:>6}: ") == 4
+    assert len(outputs.pictures) == 6
