@@ -254,6 +254,25 @@ def test_template_that_does_not_render(tokenizer):
     assert finding.severity == "error" and "only one turn" in finding.message
 
 
+@pytest.mark.parametrize("template", ["안녕", PLAIN_TEMPLATE.replace("m['content']", "''", 1)])
+def test_template_that_does_not_write_what_is_said(tokenizer, template):
+    tokenizer.chat_template = template
+    finding = by_code(check_tokenizer(tokenizer))["template_loses_text"]
+    assert finding.severity == "error" and "user" in finding.measured["roles"]
+
+
+def test_template_that_leaves_the_system_text_out(tokenizer):
+    tokenizer.chat_template = PLAIN_TEMPLATE.replace("for m in messages", "for m in messages if m['role'] != 'system'")
+    assert notable(check_tokenizer(tokenizer)) == {"template_loses_system"}
+
+
+def test_template_that_refuses_a_system_text_is_a_remark(tokenizer):
+    refuse = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    tokenizer.chat_template = refuse + PLAIN_TEMPLATE
+    finding = by_code(check_tokenizer(tokenizer))["template_refuses_system"]
+    assert finding.severity == "info" and "no system role" in finding.message
+
+
 def test_a_template_without_system_role_is_fine(tokenizer):
     tokenizer.chat_template = CHATML.replace("You are a helpful assistant of ours.", "")
     assert "template_adds_system" not in by_code(check_tokenizer(tokenizer))

@@ -111,6 +111,46 @@ def test_code_of_the_model_is_not_run_unasked(tmp_path):
         load_tokenizer(folder)
 
 
+BROKEN = {
+    "no tokenizer": (None, "It holds no tokenizer.json"),
+    "no json": ("{broken", "Expecting property name"),
+    "other json": ('{"model": {}}', "'added_tokens' is missing"),
+    "no such model": (
+        '{"version": "1.0", "added_tokens": [], "model": {"type": "X"}}',
+        "did not match any variant",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=list(BROKEN))
+def test_files_that_make_no_tokenizer_are_an_error_that_names_the_folder(tmp_path, content, message):
+    folder = healthy(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    if content is None:
+        (folder / "tokenizer_config.json").unlink()
+    else:
+        (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(ValueError, match=f"model holds no tokenizer that can be loaded.*{message}"):
+        load_tokenizer(folder)
+
+
+def test_an_adapter_without_a_tokenizer_points_to_its_base(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="take the tokenizer of its base model"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["skt/kogpt2-base-v3", "kogpt2"])
+def test_a_misspelt_id_offline_is_named(name):
+    with pytest.raises(OSError, match=f"no folder {name} here, and as a repository of the Hub it is not to be had"):
+        load_tokenizer(name)
+
+
+def test_what_is_no_id_is_an_error():
+    with pytest.raises(OSError, match="no folder a b/c here.*Repo id must"):
+        load_tokenizer("a b/c")
+
+
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "~/nowhere"])
 def test_a_folder_that_is_not_there(name):
     with pytest.raises(FileNotFoundError, match="There is no folder"):

@@ -142,6 +142,34 @@ def test_rows_of_no_type_say_what_was_expected(tokenizer):
         check_tokenizer(tokenizer, rows=[{"question": "가", "answer": "나"}])
 
 
+PROMPT, ANSWER = [{"role": "user", "content": "안녕?"}], [{"role": "assistant", "content": "네"}]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ({"text": "가"}, {"text": None}, "'text' holds None, not text"),
+        ({"text": "가"}, {"text": 3}, "'text' holds 3, not text"),
+        ({"text": "가"}, {"prompt": "가", "completion": "나"}, "'text' holds None"),
+        ({"text": "가"}, {"text": "네 \ud83d"}, "half a character"),
+        ({"text": "가"}, "가", "'가' is not a row with named columns"),
+        ({"prompt": PROMPT, "completion": ANSWER}, {"prompt": "가", "completion": "나"}, "not a list of messages"),
+        ({"prompt": "가", "completion": "나"}, {"prompt": PROMPT, "completion": ANSWER}, "'prompt' holds .*not text"),
+        ({"messages": PROMPT}, {"messages": []}, "not a list of messages"),
+        ({"messages": PROMPT}, {"messages": [{"content": "가"}]}, "not a message"),
+        ({"messages": PROMPT}, {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "not a message"),
+        ({"messages": PROMPT}, {"messages": [{"role": "user", "content": "네 \ud83d"}]}, "half a character"),
+        ({"messages": PROMPT}, {"messages": [{"role": "고양이", "content": "야옹"}]}, "the roles 고양이: .*render"),
+        ({"messages": PROMPT}, {"messages": [{"role": "user", "content": None}]}, "the roles user: .*render"),
+    ],
+)
+def test_a_row_that_cannot_be_tokenized_is_named(tmp_path, first, second, message):
+    tokenizer = load_tokenizer(kogpt2_like(tmp_path))
+    for look in (tokenize_rows, lambda tokenizer, rows: check_tokenizer(tokenizer, rows=rows)):
+        with pytest.raises(ValueError, match=rf"Row 1 \(counted from 0\).*{message}"):
+            look(tokenizer, [first, second])
+
+
 def test_conversations_need_a_template(tmp_path):
     bare = load_tokenizer(kogpt2_like(tmp_path), chat_template=None)
     with pytest.raises(ValueError, match="set_chat_template"):

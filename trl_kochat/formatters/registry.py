@@ -1,10 +1,11 @@
 """What a formatter is, and where formatters are found by name or by columns."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from ..text.normalize import refuse_half_characters
 
 
 Row = Mapping[str, Any]
@@ -49,9 +50,6 @@ class Formatter:
 
 
 _FORMATTERS: dict[str, Formatter] = {}
-
-# One half of a surrogate pair, which JSON can escape (`"\\ud83d"`) and UTF-8 cannot write.
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def formatter(
@@ -155,11 +153,10 @@ def text_of(row: Row, column: str) -> str:
     text = row[column]
     if not isinstance(text, str):
         raise ValueError(f"column {column!r} holds {shown(text)}, a {type(text).__name__}, not text")
-    if half := _HALF_CHARACTER.search(text):
-        raise ValueError(
-            f"column {column!r} holds half a character ({half[0]!a}, at {half.start()}), as a cut emoji leaves it; "
-            "no tokenizer reads that"
-        )
+    try:
+        refuse_half_characters(text)
+    except ValueError as error:
+        raise ValueError(f"column {column!r} holds {error}") from error
     return text
 
 

@@ -1,10 +1,14 @@
 """Unicode forms of Korean text, and the end of text that was cut by length."""
 
+import re
 import unicodedata
 from typing import Literal, get_args
 
 
 UnicodeForm = Literal["NFC", "NFKC"]
+
+# One half of a surrogate pair, which JSON can escape (`"\\ud83d"`) and UTF-8 cannot write.
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def normalize_text(text: str, form: UnicodeForm = "NFC") -> str:
@@ -23,6 +27,25 @@ def normalize_text(text: str, form: UnicodeForm = "NFC") -> str:
     if form not in get_args(UnicodeForm):
         raise ValueError(f"No form {form!r} for training text; there are {' and '.join(get_args(UnicodeForm))}.")
     return unicodedata.normalize(form, text)
+
+
+def refuse_half_characters(text: str) -> None:
+    """Raise for text that no tokenizer reads: with half of a surrogate pair, as a cut emoji or wrong bytes leave it.
+
+    >>> refuse_half_characters("네 😀")
+    >>> refuse_half_characters("네 \\ud83d")
+    Traceback (most recent call last):
+        ...
+    ValueError: half a character ('\\ud83d', at 2), as a cut emoji leaves it; no tokenizer reads that
+
+    Raises:
+        ValueError: With the half and its position.
+    """
+    half = _HALF_CHARACTER.search(text)
+    if half is not None:
+        raise ValueError(
+            f"half a character ({half[0]!a}, at {half.start()}), as a cut emoji leaves it; no tokenizer reads that"
+        )
 
 
 def drop_half_syllable(text: str) -> str:

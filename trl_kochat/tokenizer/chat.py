@@ -35,9 +35,20 @@ def check_template(subject: Subject) -> Iterator[Finding]:
     except (TemplateError, TypeError, ValueError) as error:
         yield Finding("template_fails", "error", f"The chat template does not render a conversation: {error}")
         return
+    unwritten = [str(turn["role"]) for turn in _TURNS if turn["content"] not in conversation]
+    if unwritten or _USER not in prompt:
+        yield Finding(
+            "template_loses_text",
+            "error",
+            f"The chat template does not write what is said ({', '.join(dict.fromkeys(unwritten)) or 'user'}): the model "
+            "would never see it. Take another template: set_chat_template(tokenizer, 'ko_instruct').",
+            measured={"roles": unwritten},
+        )
+        return
     frame = conversation.partition(_ASSISTANT)[2].partition(_USER_2)[0]  # end of an answer, start of a question
     yield from _check_stop(subject, frame)
     yield from _check_own_system(subject, prompt, frame)
+    yield from _check_given_system(subject)
     yield from _check_bos(subject, prompt)
 
 
@@ -80,6 +91,24 @@ def _check_own_system(subject: Subject, prompt: str, frame: str) -> Iterator[Fin
             "info",
             f"The chat template puts a system text of its own before rows without one: {' '.join(own.split())[:80]!r}.",
             measured={"text": own.strip()},
+        )
+
+
+def _check_given_system(subject: Subject) -> Iterator[Finding]:
+    """Whether the system texts of rows (Orca pairs have them) reach the model."""
+    try:
+        lost = _SYSTEM not in _render(subject, [{"role": "system", "content": _SYSTEM}, *_TURNS])
+    except (TemplateError, TypeError, ValueError) as error:
+        yield Finding(
+            "template_refuses_system", "info", f"The chat template takes no rows with a system text: {error}"
+        )
+        return
+    if lost:
+        yield Finding(
+            "template_loses_system",
+            "warning",
+            "The chat template leaves the system text of a row out, so the model never sees it: put it before the "
+            "question, or take a template that writes it.",
         )
 
 

@@ -54,7 +54,7 @@ def check_tokenizer(
             default.
 
     Raises:
-        ValueError: The rows have the columns of no TRL type.
+        ValueError: The rows have the columns of no TRL type, differ in kind, or the chat template cannot render them.
     """
     subject = Subject(tokenizer, model)
     found = findings_of(subject)

@@ -44,7 +44,8 @@ def load_tokenizer(
         kwargs: Passed to `AutoTokenizer.from_pretrained`, such as `eos_token`, `padding_side`, `cache_dir`.
 
     Raises:
-        ValueError: No EOS and no special token that must be it, or a template that the vocabulary cannot write.
+        ValueError: Files that no tokenizer can be made of, no EOS and no special token that must be it, or a template
+            that the vocabulary cannot write.
         OSError: The files are neither on this machine nor to be had.
     """
     tokenizer, _ = load_tokenizer_with_findings(
@@ -66,10 +67,9 @@ def load_tokenizer_with_findings(
     **kwargs: Any,
 ) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
     """[`load_tokenizer`], with what was found; `fixed` tells what has been repaired."""
-    refuse_missing_folder(name_or_path)
     location = {"revision": revision, **{key: kwargs[key] for key in _LOCATION if key in kwargs}}
     kwargs = {**kwargs, **({"revision": revision} if revision is not None else {})}
-    loaded = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **kwargs)
+    loaded = load_as_auto(name_or_path, trust_remote_code=trust_remote_code, **kwargs)
     origin = Origin(str(name_or_path), {key: value for key, value in location.items() if value is not None})
     tokenizer, findings = repair(Subject(loaded, origin=origin))
     if chat_template == "auto" and tokenizer.chat_template is None:
@@ -82,6 +82,33 @@ def load_tokenizer_with_findings(
         if not finding.fixed and finding.severity != "info":
             logger.warning("%s: %s", finding.code, finding.message)
     return tokenizer, findings
+
+
+def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrainedTokenizerBase:
+    """`AutoTokenizer.from_pretrained`, which says in one sentence why there is no tokenizer."""
+    refuse_missing_folder(name_or_path)
+    folder = Path(name_or_path)
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+    except Exception as error:
+        # `tokenizers` raises a bare Exception for a tokenizer.json that it cannot read.
+        expected = isinstance(error, OSError | ValueError | LookupError | TypeError | ImportError)
+        if not expected and type(error) is not Exception:
+            raise
+        reason = " ".join(str(error).split())
+        if isinstance(error, LookupError):
+            reason = f"{error} is missing"
+        if not folder.is_dir():
+            if isinstance(error, OSError):
+                raise OSError(
+                    f"There is no folder {name_or_path} here, and as a repository of the Hub it is not to be had: "
+                    f"{reason}"
+                ) from error
+            raise ValueError(f"The tokenizer of {name_or_path} cannot be loaded: {reason}") from error
+        files = "" if (folder / "tokenizer.json").is_file() else " It holds no tokenizer.json."
+        if (folder / "adapter_config.json").is_file():
+            files += " It is an adapter: take the tokenizer of its base model."
+        raise ValueError(f"The folder {folder} holds no tokenizer that can be loaded.{files} ({reason})") from error
 
 
 def refuse_missing_folder(name_or_path: str | PathLike[str]) -> None:

@@ -7,7 +7,7 @@ from statistics import median
 
 from .findings import Finding, Severity
 from .probes import HANGUL
-from .sequences import Row, TokenizedRow, is_conversational, texts_of, tokenize_rows
+from .sequences import Row, TokenizedRow, checked_rows, is_conversational, texts_of, tokenize_rows
 from .special_tokens import counted, learned_positions
 from .subject import Subject
 
@@ -19,7 +19,7 @@ COST_SAMPLE = 4_000
 
 
 def check_rows(subject: Subject, rows: Sequence[Row], max_length: int) -> Iterator[Finding]:
-    rows = list(rows)
+    rows = checked_rows(rows)
     if not rows:
         return
     # Without a template conversations cannot be rendered, as a finding of its own says.

@@ -1,11 +1,14 @@
 """TRL rows as token ids, the way TRL's trainers make them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
+
+from ..text.normalize import refuse_half_characters
 
 
 Row = Mapping[str, Any]
@@ -67,9 +70,10 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> li
     Conversations go through the chat template, plain texts get EOS. Nothing is cut by length.
 
     Raises:
-        ValueError: The columns are those of no TRL type, or there is no chat template for conversations.
+        ValueError: The columns are those of no TRL type, a row differs from the first in kind or holds no text, or the
+            chat template is missing or does not render a row.
     """
-    rows = list(rows)
+    rows = checked_rows(rows)
     if not rows:
         return []
     kind, answers = row_type(set(rows[0]))
@@ -91,6 +95,45 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> li
         start = min((_common(prompt_ids, ids) for ids in sequences_of_row.values()), default=len(prompt_ids))
         tokenized.append(TokenizedRow(kind, prompt_ids, sequences_of_row, start))
     return tokenized
+
+
+def checked_rows(rows: Iterable[Row]) -> list[Row]:
+    """The rows as a list, all of one TRL type, standard or conversational like the first of them.
+
+    Raises:
+        ValueError: A row differs, or holds something else than text; with its number.
+    """
+    rows = list(rows)
+    for number, row in enumerate(rows):
+        try:
+            if not isinstance(row, Mapping):
+                raise ValueError(f"{repr(row):.80} is not a row with named columns")
+            if number == 0:
+                _, answers = row_type(set(row))
+                columns = [column for column in dict.fromkeys(("prompt", *answers)) if column in row]
+                read = _check_messages if is_conversational(row) else _check_text
+            for column in columns:
+                read(row.get(column), column)
+        except ValueError as error:
+            raise ValueError(f"Row {number} (counted from 0): {error}".rstrip(".") + ".") from error
+    return rows
+
+
+def _check_text(text: object, column: str) -> None:
+    if not isinstance(text, str):
+        raise ValueError(f"column {column!r} holds {repr(text):.80}, not text, as all rows of these columns must")
+    refuse_half_characters(text)
+
+
+def _check_messages(messages: object, column: str) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise ValueError(f"column {column!r} holds {repr(messages):.80}, not a list of messages {{role, content}}")
+    for message in messages:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        # A message that calls a tool has no content.
+        if not isinstance(message, Mapping) or "role" not in message or not isinstance(content, str | None):
+            raise ValueError(f"column {column!r} has {repr(message):.80}, not a message {{role, content}} with text")
+        refuse_half_characters(content or "")
 
 
 def is_conversational(row: Row) -> bool:
@@ -127,17 +170,16 @@ def _tokenize(
             "These rows are conversations and the tokenizer has no chat template: use load_tokenizer, or "
             "set_chat_template(tokenizer, 'ko_instruct')."
         )
-    options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": generation}
-    rendered: Any
-    if any(row.get("tools") or row.get("chat_template_kwargs") for row in rows):
-        rendered = [
-            tokenizer.apply_chat_template(
-                value, tools=row.get("tools"), **options, **(row.get("chat_template_kwargs") or {})
-            )
-            for row, value in zip(rows, values, strict=True)
-        ]
-    else:
-        rendered = tokenizer.apply_chat_template(list(values), **options)
+    rendered = []
+    for number, (row, value) in enumerate(zip(rows, values, strict=True)):
+        options = {"tokenize": False, "add_generation_prompt": generation, **(row.get("chat_template_kwargs") or {})}
+        try:
+            rendered.append(tokenizer.apply_chat_template(value, tools=row.get("tools"), **options))
+        except (TemplateError, TypeError) as error:  # TypeError: a message without content
+            roles = ", ".join(str(message["role"]) for message in value)
+            raise ValueError(
+                f"Row {number} (counted from 0), with the roles {roles}: the chat template does not render it: {error}"
+            ) from error
     # The template wrote what begins and ends a sequence.
     return tokenizer(rendered, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
 
