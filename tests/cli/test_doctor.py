@@ -96,6 +96,39 @@ def test_rows_of_trl_types_need_no_formatter(tmp_path, capsys):
     assert status == 0 and "1 row: median" in captured.out
 
 
+@pytest.mark.parametrize(
+    ("row", "tokens"),
+    [
+        ({"prompt": "안녕?", "chosen": "네", "rejected": "몰라요"}, "1 row: median"),
+        ({"text": "안녕?"}, "1 row: median"),
+    ],
+)
+def test_standard_rows_of_trl_are_taken_as_they_are(tmp_path, capsys, row, tokens):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([row]), encoding="utf-8")
+    status, captured = doctor(capsys, healthy(tmp_path / "model"), "--data", path)
+    assert status == 0 and tokens in captured.out
+
+
+def test_in_a_file_nothing_is_cut_to_a_width(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    _, captured = doctor(capsys, kogpt2_like(tmp_path))
+    assert "…" not in captured.out
+    assert "AutoTokenizer  GPT2Tokenizer: entries" in captured.out
+    assert "eos </s> 1, unk <unk> 5, pad <pad> 3" in captured.out
+
+
+def test_nothing_in_a_tokenizer_is_obeyed_by_the_terminal(tmp_path, capsys):
+    folder = healthy(tmp_path, chat_template="{{ raise_exception('\x1b[31mred') }}")
+    status, captured = doctor(capsys, folder)
+    assert status == 1 and "\x1b" not in captured.out and "\\x1b[31mred" in captured.out
+
+
+def test_the_embedded_model_has_a_name_and_is_healthy(capsys):
+    status, captured = doctor(capsys, "tiny-ko")
+    assert status == 0 and captured.out.rstrip().endswith("Healthy.")
+
+
 def test_an_unfixable_model_is_still_examined(tmp_path, capsys):
     folder = healthy(tmp_path)
     config = json.loads((folder / "tokenizer_config.json").read_text())
@@ -116,6 +149,9 @@ def test_an_unfixable_model_is_still_examined(tmp_path, capsys):
         (["/no/such/folder"], "There is no folder /no/such/folder."),
         (["{model}", "--data", "/no/rows.json"], "There is no file or folder"),
         (["{model}", "--data", "{rows}", "--format", "alpaca"], "No formatter 'alpaca'"),
+        (["{model}", "--format", "orca_pairs"], "--format has no effect without --data"),
+        (["{model}", "--max_length", "64"], "--max_length has no effect without --data"),
+        (["nobody/nothing"], "There is no folder nobody/nothing here"),
     ],
 )
 def test_what_a_user_got_wrong_is_one_line(tmp_path, capsys, rows, arguments, message):

@@ -89,6 +89,34 @@ def test_what_is_cut_off_is_marked_and_told(capsys, model, write_rows):
     assert "! SFTTrainer drops this row." in captured.out and "\ncompletion  0 tokens with loss" in captured.out
 
 
+def test_where_a_prompt_is_cut_is_marked_once(capsys, model, write_rows):
+    path = write_rows({"prompt": "가나다라", "completion": "네"})
+    _, captured = preview(capsys, path, "--model", model, "--max_length", 20)
+    prompt = captured.out.partition("\ncompletion")[0]
+    assert prompt.count("~") == 1 and "### Instruction" in prompt.partition("~")[0]
+
+
+def test_nothing_in_a_row_is_obeyed_by_the_terminal(capsys, model, write_rows, monkeypatch):
+    path = write_rows({"prompt": "\x1b[31m빨강\x07", "completion": "네\u202e"})
+    for force in ("0", "1"):
+        monkeypatch.setenv("FORCE_COLOR", force if force == "1" else "")
+        _, captured = preview(capsys, path, "--model", "tiny-ko")
+        assert "\x07" not in captured.out and "\u202e" not in captured.out and "\x1b[31m빨강" not in captured.out
+
+
+def test_standard_preference_rows_are_shown_with_both_answers(capsys, model, write_rows):
+    path = write_rows({"prompt": "안녕?", "chosen": "네", "rejected": "몰라"})
+    status, captured = preview(capsys, path, "--model", model)
+    assert status == 0 and "\nchosen " in captured.out and "\nrejected " in captured.out
+
+
+@pytest.mark.parametrize("template", ["{% for m in %}", "{{ raise_exception('one turn only') }}"])
+def test_a_template_that_does_not_render_is_one_line(capsys, write_rows, tmp_path, template):
+    folder = healthy(tmp_path / "model", chat_template=template)
+    status, captured = preview(capsys, write_rows({"prompt": "가", "completion": "나"}), "--model", folder)
+    assert status == 2 and "Row 0 (counted from 0), with the roles user: the chat template" in captured.err
+
+
 def test_a_border_that_merges_is_told(capsys, tmp_path, write_rows):
     """':)' is one token in KoGPT2, and the template ends in ':'."""
     folder = kogpt2_like(tmp_path / "model", emoji_special=True)

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .generate import model_path, printable
+
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..tokenizer import Finding
 
+MAX_LENGTH = 1024
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -38,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_row_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of every subcommand that reads rows."""
     parser.add_argument("--format", metavar="NAME", help="formatter for the rows; by default their columns decide")
-    parser.add_argument(
-        "--max_length", type=_length, default=1024, help="tokens a row may have (default: 1024, as TRL)"
-    )
+    parser.add_argument("--max_length", type=_length, help=f"tokens a row may have (default: {MAX_LENGTH:,}, as TRL)")
     parser.add_argument(
         "--trust_remote_code", action="store_true", help="run tokenizer code that comes with the model"
     )
@@ -53,6 +54,10 @@ def _length(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    idle = [f"--{name}" for name in ("format", "max_length") if getattr(args, name) is not None and not args.data]
+    if idle:
+        raise ValueError(f"{' and '.join(idle)} has no effect without --data.")
+    args.model = model_path(args.model)
     rows = read_rows(args.data, args.format) if args.data else None
     with _quiet():  # the table says it all
         loaded, repaired, findings, about_rows = _examine(args, rows)
@@ -67,13 +72,12 @@ def _examine(
     args: argparse.Namespace, rows: Any
 ) -> tuple["PreTrainedTokenizerBase", "PreTrainedTokenizerBase", list["Finding"], list["Finding"]]:
     """The tokenizer as AutoTokenizer and as load_tokenizer give it, what was found in it, and what in the rows."""
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     from ..tokenizer import check_tokenizer, fix_tokenizer
-    from ..tokenizer.load import refuse_missing_folder
+    from ..tokenizer.load import load_as_auto
 
-    refuse_missing_folder(args.model)
-    loaded = AutoTokenizer.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
+    loaded = load_as_auto(args.model, trust_remote_code=args.trust_remote_code)
     try:
         config = AutoConfig.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
     except (OSError, ValueError):  # a folder with a tokenizer only
@@ -85,7 +89,7 @@ def _examine(
         repaired, findings = loaded, check_tokenizer(loaded, config)
     if rows is None:
         return loaded, repaired, findings, []
-    checked = check_tokenizer(repaired, config, rows, max_length=args.max_length)
+    checked = check_tokenizer(repaired, config, rows, max_length=args.max_length or MAX_LENGTH)
     return loaded, repaired, findings, [finding for finding in checked if finding.code.startswith("rows_")]
 
 
@@ -102,7 +106,7 @@ def _quiet() -> Iterator[None]:
 
 def read_rows(source: str, name: str | None) -> Any:
     """Rows of a TRL type from raw rows, or from rows that have such a type already."""
-    from ..formatters import format_dataset
+    from ..formatters import detect_formatter, format_dataset
     from ..loading import load_rows
     from ..tokenizer.sequences import is_conversational, row_type
 
@@ -114,8 +118,14 @@ def read_rows(source: str, name: str | None) -> Any:
         row_type(set(first))
     except ValueError:
         return format_dataset(rows)
+    if is_conversational(first):
+        return rows
+    try:
+        found = detect_formatter(first)
+    except ValueError:  # TRL's standard format: text, or prompt, chosen and rejected
+        return rows
     # The course's files have the columns of TRL, holding raw text.
-    return rows if is_conversational(first) or "text" in first else format_dataset(rows)
+    return format_dataset(rows, found)
 
 
 def _with_template(tokenizer: "PreTrainedTokenizerBase", findings: list["Finding"]) -> list["Finding"]:
@@ -180,16 +190,21 @@ def _show(
     from rich.text import Text
 
     console = Console(highlight=False)
-    console.print(Text(model, style="bold"))
+    console.print(Text(printable(model), style="bold"), soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("loaded by", "class", "entries", *(role.removesuffix("_token") for role in _ROLES)):
-        table.add_column(heading)
+    headings = ("loaded by", "class", "entries", *(role.removesuffix("_token") for role in _ROLES))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
     shown = {"AutoTokenizer": loaded} | ({} if repaired is loaded else {"load_tokenizer": repaired})
     for name, tokenizer in shown.items():
         specials = (" ".join(map(str, value)) if value else "none" for value in _special_ids(tokenizer).values())
-        cells = (name, type(tokenizer).__name__, f"{len(tokenizer):,}", *specials)
+        cells = (name, type(tokenizer).__name__, f"{len(tokenizer):,}", *map(printable, specials))
         table.add_row(*(Text(cell) for cell in cells))
-    console.print(table)
+        if not console.is_terminal:  # a file has no width to fit into
+            told = ", ".join(f"{heading} {cell}" for heading, cell in list(zip(headings, cells, strict=True))[2:])
+            console.print(Text(f"{name:<14} {cells[1]}: {told}"), soft_wrap=True)
+    if console.is_terminal:
+        console.print(table)
     if findings:
         console.print()
         _show_findings(console, findings)
@@ -208,7 +223,7 @@ def _show_findings(console: "Console", findings: list["Finding"]) -> None:
     if not console.is_terminal:
         for finding in findings:
             state = "repaired" if finding.fixed else ""
-            line = f"{finding.severity:<8} {state:<9} {finding.code:<21} {finding.message}"
+            line = f"{finding.severity:<8} {state:<9} {finding.code:<21} {printable(finding.message)}"
             console.print(Text(line), soft_wrap=True)
         return
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -218,7 +233,7 @@ def _show_findings(console: "Console", findings: list["Finding"]) -> None:
     for finding in findings:
         style = _STYLES[finding.severity]
         repaired = Text("repaired" if finding.fixed else "", style="green")
-        message = Text(finding.message, style="dim" if finding.fixed else "")
+        message = Text(printable(finding.message), style="dim" if finding.fixed else "")
         table.add_row(Text(finding.severity, style=style), repaired, Text(finding.code, style=style), message)
     console.print(table)
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from .doctor import add_row_arguments
+from .doctor import MAX_LENGTH, add_row_arguments
+from .generate import model_path, printable
 
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ def run(args: argparse.Namespace) -> int:
     if args.n < 1:
         raise ValueError(f"-n is {args.n}; give the number of rows to show, 1 or more.")
     rows = list(islice(read_rows(args.data, args.format), args.n))
-    tokenizer = load_tokenizer(args.model, chat_template=args.chat_template, trust_remote_code=args.trust_remote_code)
+    tokenizer = load_tokenizer(
+        model_path(args.model), chat_template=args.chat_template, trust_remote_code=args.trust_remote_code
+    )
     console = Console(highlight=False)
     for number, row in enumerate(tokenize_rows(tokenizer, rows), start=1):
-        _show_row(console, tokenizer, row, f"row {number}", args.max_length)
+        _show_row(console, tokenizer, row, f"row {number}", args.max_length or MAX_LENGTH)
     return 0
 
 
@@ -70,7 +73,7 @@ def _show_row(
         console.print(_tokens(console, tokenizer, row.prompt_ids[:start], [], "", max_length), soft_wrap=True)
     if not row.prompt_is_prefix:
         end = tokenizer.decode(row.prompt_ids[start:])
-        note = f"The end of the prompt, {end!r}, merges with what follows and is not trained as it is asked."
+        note = f"The end of the prompt, {printable(repr(end))}, merges with what follows and is not trained as it is asked."
         console.print(Text(f"! {note}", style="yellow"), soft_wrap=True)
     for column, ids in row.sequences.items():
         console.print(_heading(column, _count(row, ids, max_length)), soft_wrap=True)
@@ -120,12 +123,15 @@ def _tokens(
     text = Text()
     position = len(before)
     bar = "" if console.is_terminal or not kind else "|"
+    opened = False
     for index, (piece, size) in enumerate(pieces(tokenizer, ids, before)):
         cut = position + size > max_length
         shades = ("green", "bold bright_green") if kind else ("dim", "dim")
         style = "red strike" if cut else shades[index % 2]
-        mark = "~" if cut and bar else bar
-        text.append(mark + piece.replace("\n", "↵\n"), style=style)
+        # Where tokens stand without bars, one tilde opens all that is cut off.
+        mark = "~" if cut and not console.is_terminal and (bar or not opened) else bar
+        opened = opened or cut
+        text.append(mark + printable(piece).replace("\n", "↵\n"), style=style)
         position += size
     text.append(bar)
     return text
