@@ -205,12 +205,22 @@ def test_no_prompts_no_answers(tokenizer):
         (["가"], {"num_return_sequences": 2}, "one answer per prompt"),
         (["가"], {"max_new_tokens": 0}, "at least 1"),
         (["가"], {"batch_size": 0}, "at least 1"),
+        (["가"], {"stop_strings": ["\n", ""]}, "stop string is empty"),
+        (["네 \ud83d"], {}, "half a character"),
+        ([[{"role": "user", "content": "네 \udcbe"}]], {}, "half a character"),
         (["가", "가" * 200], {}, "Prompt 1 has .* 256 positions"),
     ],
 )
 def test_what_cannot_be_answered_is_an_error(prompts, settings, message, tokenizer):
     with pytest.raises(ValueError, match=message):
         generate_answers(tiny_llama(), tokenizer, prompts, **settings)
+
+
+def test_messages_that_the_template_refuses_are_an_error():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('no such role') }}"
+    with pytest.raises(ValueError, match="chat template does not render .*no such role"):
+        generate_answers(tiny_llama(), tokenizer, ["가"])
 
 
 def test_messages_need_a_chat_template(tokenizer):
@@ -460,6 +470,29 @@ def test_a_pickled_base_is_not_read(base):
     (base / "model.safetensors").unlink()
     with pytest.raises(OSError, match="safetensors"):
         load_generator(base)
+
+
+@pytest.mark.parametrize("config", ["{broken", "[]", "{}", '{"peft_type": "NO_SUCH"}'])
+def test_an_adapter_with_a_broken_config_is_an_error(config, base, tmp_path):
+    adapter = save_adapter(tmp_path / "adapter")
+    (adapter / "adapter_config.json").write_text(config)
+    with pytest.raises(ValueError, match="adapter_config.json is not the config of an adapter"):
+        load_generator(base, [adapter])
+
+
+def test_broken_weights_are_an_error_that_names_the_file(base, tmp_path):
+    adapter = save_adapter(tmp_path / "adapter")
+    (adapter / "adapter_model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="adapter_model.safetensors is broken"):
+        load_generator(base, [adapter])
+    (base / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="The weights of .*base are broken"):
+        load_generator(base)
+
+
+def test_a_model_that_is_nowhere_is_named():
+    with pytest.raises(OSError, match="no folder nobody/nothing here, and as a repository of the Hub"):
+        load_generator("nobody/nothing")
 
 
 def test_an_adapter_that_is_nowhere_is_an_error(base):

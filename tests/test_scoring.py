@@ -151,6 +151,8 @@ def test_no_completions_no_scores(tokenizer, model):
         ("가", ["나"], {}, "prompts is one string"),
         (["가"], "나", {}, "completions is one string"),
         (["가"], ["나"], {"batch_size": 0}, "at least 1"),
+        (["가"], ["나 \ud83d"], {}, "half a character"),
+        (["가"], ["나 \ud83d"], {"raw": True}, "half a character"),
         (["가", "가"], ["나", "나" * 300], {}, "Row 1 has .* 256 positions"),
         ([[{"role": "user", "content": "가"}]], ["나"], {"raw": True}, "Messages need a chat template"),
     ],
@@ -158,6 +160,13 @@ def test_no_completions_no_scores(tokenizer, model):
 def test_what_cannot_be_scored_is_an_error(prompts, completions, settings, message, tokenizer, model):
     with pytest.raises(ValueError, match=message):
         score_completions(model, tokenizer, prompts, completions, **settings)
+
+
+def test_messages_that_the_template_refuses_are_an_error(model):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('no such role') }}"
+    with pytest.raises(ValueError, match="chat template does not render .*no such role"):
+        score_completions(model, tokenizer, ["가"], ["나"])
 
 
 def test_a_reward_model_has_one_label(tokenizer):

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from peft import PeftConfig, PeftModel, get_peft_model
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -51,14 +51,29 @@ def adapter_folder(path: str | PathLike[str]) -> Path:
 
 
 def read_adapter_config(path: str | PathLike[str]) -> PeftConfig:
-    """What an adapter says of itself: its `task_type`, its `base_model_name_or_path`, its modules."""
-    return PeftConfig.from_pretrained(str(adapter_folder(path)))
+    """What an adapter says of itself: its `task_type`, its `base_model_name_or_path`, its modules.
+
+    Raises:
+        ValueError: There is no such adapter, or its adapter_config.json is broken.
+    """
+    folder = adapter_folder(path)
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG} is not the config of an adapter: {error}") from error
+    if config.peft_type is None:
+        raise ValueError(f"{folder / CONFIG} is not the config of an adapter: it names no peft_type.")
+    return config
 
 
 def adapter_keys(path: str | PathLike[str]) -> list[str]:
     """Names of the tensors in an adapter's file; the weights themselves are not read."""
-    with safe_open(adapter_folder(path) / WEIGHTS, framework="pt") as tensors:
-        return list(tensors.keys())
+    weights = adapter_folder(path) / WEIGHTS
+    try:
+        with safe_open(weights, framework="pt") as tensors:
+            return list(tensors.keys())
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is broken: {error}.") from error
 
 
 @contextmanager
@@ -84,6 +99,20 @@ def eval_mode(model: torch.nn.Module) -> Iterator[None]:
             module.training = True
 
 
+@contextmanager
+def told_by_name(name_or_path: str | PathLike[str]) -> Iterator[None]:
+    """Say which model it is that is neither here nor to be had; transformers leaves the name out when offline."""
+    try:
+        yield
+    except OSError as error:
+        if Path(name_or_path).is_dir():
+            raise
+        raise OSError(
+            f"There is no folder {name_or_path} here, and as a repository of the Hub it is not to be had: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
 def load_base(
     auto_class: Any,
     name_or_path: str | PathLike[str],
@@ -101,6 +130,10 @@ def load_base(
         dtype (`str` or `torch.dtype`, *optional*): By default that of the saved weights (`"auto"`), but float32 on the
             CPU, which is slow in half precision.
         kwargs: Passed to `from_pretrained`, such as `num_labels` or `revision`.
+
+    Raises:
+        ValueError: The weights are broken.
+        OSError: The model is neither on this machine nor to be had.
     """
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     if dtype is None:
@@ -115,14 +148,18 @@ def load_base(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=compute_dtype,
         )
-    return auto_class.from_pretrained(
-        name_or_path,
-        dtype=dtype,
-        device_map={"": device},
-        use_safetensors=True,
-        trust_remote_code=False,
-        **kwargs,
-    )
+    try:
+        with told_by_name(name_or_path):
+            return auto_class.from_pretrained(
+                name_or_path,
+                dtype=dtype,
+                device_map={"": device},
+                use_safetensors=True,
+                trust_remote_code=False,
+                **kwargs,
+            )
+    except SafetensorError as error:
+        raise ValueError(f"The weights of {name_or_path} are broken: {error}.") from error
 
 
 def attach_adapter(model: PreTrainedModel | PeftModel, path: str | PathLike[str], adapter_name: str) -> PeftModel:
@@ -138,7 +175,8 @@ def attach_adapter(model: PreTrainedModel | PeftModel, path: str | PathLike[str]
             layers, other shapes. `model` is of no further use then.
     """
     folder = str(adapter_folder(path))
-    config = PeftConfig.from_pretrained(folder)
+    config = read_adapter_config(folder)
+    adapter_keys(folder)  # says so when the file is broken, before the model is changed
     config.inference_mode = True
     base_name = model.config.name_or_path
     stranger = f"The adapter {path} does not belong to the base model {base_name}"

@@ -7,12 +7,13 @@ from os import PathLike
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from peft import PeftModel, TaskType
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from .adapters import attach_adapter, eval_mode, load_base, read_adapter_config
-from .text.normalize import drop_half_syllable
+from .text.normalize import drop_half_syllable, refuse_half_characters
 
 
 Messages = Sequence[Mapping[str, str]]
@@ -79,8 +80,8 @@ def generate_answers(
         One [`Generation`] per prompt, in order.
 
     Raises:
-        ValueError: A prompt is empty, or longer than the model's context allows with `max_new_tokens`; messages meet
-            a tokenizer without a chat template; a setting would have no effect.
+        ValueError: A prompt has no tokens, or more than the model's context allows with `max_new_tokens`; messages meet
+            a tokenizer without a chat template, or one that does not render them; a setting would have no effect.
     """
     if isinstance(prompts, str):
         raise ValueError(f"prompts is one string; give a list: [{prompts!r}].")
@@ -93,10 +94,12 @@ def generate_answers(
         raise ValueError(
             "There is one answer per prompt; for several, repeat the prompt instead of num_return_sequences."
         )
+    stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings or ())
+    if not all(stops):
+        raise ValueError("A stop string is empty, and would end every answer before it begins.")
     encoded = [_encode(tokenizer, prompt, raw=raw) for prompt in prompts]
     _check_lengths(model, encoded, max_new_tokens)
 
-    stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings or ())
     eos_ids = _eos_ids(model, tokenizer, generation_kwargs.pop("eos_token_id", None))
     pad_id = eos_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     settings = {"do_sample": False, "use_cache": True, "eos_token_id": eos_ids, "pad_token_id": pad_id}
@@ -157,11 +160,18 @@ def _control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, **kwargs: Any) -> list[int]:
-    encoding: Any = tokenizer.apply_chat_template([dict(message) for message in messages], return_dict=True, **kwargs)
+    try:
+        encoding: Any = tokenizer.apply_chat_template(
+            [dict(message) for message in messages], return_dict=True, **kwargs
+        )
+    except TemplateError as error:
+        raise ValueError(f"The chat template does not render {repr(messages):.80}: {error}") from error
     return encoding["input_ids"]
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, *, raw: bool) -> torch.Tensor:
+    for text in [prompt] if isinstance(prompt, str) else [message["content"] for message in prompt]:
+        refuse_half_characters(text)
     if isinstance(prompt, str):
         if raw or tokenizer.chat_template is None:
             ids = tokenizer(prompt)["input_ids"]

@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from peft import PeftModel, TaskType
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +20,9 @@ from .adapters import (
     load_base,
     quiet_transformers,
     read_adapter_config,
+    told_by_name,
 )
+from .text.normalize import refuse_half_characters
 
 
 logger = logging.getLogger(__name__)
@@ -133,6 +136,7 @@ def _encode(
                 "Messages need a chat template (see set_chat_template) and raw=False; these are messages."
             )
         text = prompt + completion
+        refuse_half_characters(text)
         if tokenizer.eos_token is None:
             raise ValueError("The tokenizer has no EOS token to end a row with; see load_tokenizer.")
         return tokenizer(text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token)["input_ids"]
@@ -142,7 +146,12 @@ def _encode(
         if isinstance(completion, str)
         else [dict(turn) for turn in completion]
     )
-    encoding: Any = tokenizer.apply_chat_template(asked + answered, return_dict=True)
+    for turn in asked + answered:
+        refuse_half_characters(turn["content"])
+    try:
+        encoding: Any = tokenizer.apply_chat_template(asked + answered, return_dict=True)
+    except TemplateError as error:
+        raise ValueError(f"The chat template does not render {repr(asked + answered):.80}: {error}") from error
     return encoding["input_ids"]
 
 
@@ -185,7 +194,8 @@ def load_reward_model(
 
 
 def _load_whole(name_or_path: str | PathLike[str], *, load_in_4bit: bool, **kwargs: Any) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+    with told_by_name(name_or_path):
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
     kind = ", ".join(config.architectures or ("an unknown kind of model",))
     if "SequenceClassification" not in kind:
         raise ValueError(f"{name_or_path} is {kind} and no reward model: it has no score head.")

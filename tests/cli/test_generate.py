@@ -163,6 +163,15 @@ def test_the_embedded_model_has_a_name(capsys):
         (["--file", "no/such/file.jsonl"], "no file or folder"),
         (["--adapter", "./nowhere"], "no folder ./nowhere"),
         (["--prompt", "", "--raw"], "no tokens"),
+        (["--prompt", "a\ud83d"], "half a character"),
+        (["--stop_strings", ""], "stop string is empty"),
+        (["--sample", "--temperature", "0"], "--temperature is 0.0; it must be above 0"),
+        (["--sample", "--top_p", "2"], "--top_p is 2.0; it must be above 0 and at most 1"),
+        (["--sample", "--top_p", "0"], "--top_p is 0.0"),
+        (["--sample", "--top_k", "-2"], "--top_k is -2; it must be 0 or more"),
+        (["--no_repeat_ngram_size", "-1"], "--no_repeat_ngram_size is -1; it must be 1 or more"),
+        (["--repetition_penalty", "0"], "--repetition_penalty is 0.0; it must be above 0"),
+        (["--file", "no/such/file.txt"], "There is no file no/such/file.txt"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_line(arguments, message, models, capsys):
@@ -188,6 +197,17 @@ def test_rows_without_prompts_are_named(models, tmp_path, capsys):
     (tmp_path / "empty.txt").write_text("\n\n")
     assert generate(models / "base", "--file", tmp_path / "empty.txt") == 2
     assert "no prompts" in capsys.readouterr().err
+
+
+def test_prompts_that_are_no_text_are_named(models, tmp_path, capsys):
+    for prompt in (3, [{"role": "user"}], ["가"]):
+        (tmp_path / "rows.json").write_text(json.dumps([{"prompt": "가"}, {"prompt": prompt}]), encoding="utf-8")
+        assert generate(models / "base", "--file", tmp_path / "rows.json") == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "Row 1 of" in error and "neither text nor messages" in error
+    (tmp_path / "rows.txt").write_bytes("안녕".encode("cp949"))
+    assert generate(models / "base", "--file", tmp_path / "rows.txt") == 2
+    assert "rows.txt, byte 0: 0xbe is not UTF-8" in capsys.readouterr().err
 
 
 def test_help_needs_no_torch():

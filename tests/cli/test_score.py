@@ -118,6 +118,29 @@ def test_a_row_that_cannot_be_scored_is_named(row, models, tmp_path, capsys):
     assert "Row 1 of" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": 3, "completion": "가"},
+        {"prompt": None, "completion": "가"},
+        {"prompt": "가", "completion": 3},
+        {"prompt": "가", "completions": ["나", None]},
+        {"prompt": "가", "completion": [{"role": "assistant", "content": None}]},
+    ],
+)
+def test_a_row_that_is_no_text_is_named(row, models, tmp_path, capsys):
+    (tmp_path / "f.jsonl").write_text('{"prompt": "가", "completion": "나"}\n' + json.dumps(row))
+    assert score(models / "whole", "--file", tmp_path / "f.jsonl") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Row 1 of" in error and "neither text nor messages" in error
+
+
+def test_an_empty_answer_has_a_score_too(models, tmp_path, capsys):
+    (tmp_path / "f.jsonl").write_text('{"prompt": "가", "completion": ""}\n')
+    assert score(models / "whole", "--file", tmp_path / "f.jsonl", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["completion"] == ""
+
+
 def test_a_reward_adapter_without_its_head_is_said_in_one_line(models, tmp_path, capsys):
     weights = load_file(models / "reward" / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text((models / "reward" / "adapter_config.json").read_text())

@@ -132,6 +132,17 @@ def decoding_settings(args: argparse.Namespace) -> dict[str, Any]:
     idle = [*drawing, *(["seed"] if args.seed is not None else [])]
     if idle and not args.sample:
         raise ValueError(f"{', '.join('--' + name for name in idle)} has no effect without --sample.")
+    # Not every one of these is refused by `generate`; out of range they do nothing, or draw one token only.
+    for name, good, allowed in (
+        ("temperature", lambda value: value > 0, "above 0; for the likeliest tokens leave --sample out"),
+        ("top_k", lambda value: value >= 0, "0 or more"),
+        ("top_p", lambda value: 0 < value <= 1, "above 0 and at most 1"),
+        ("no_repeat_ngram_size", lambda value: value >= 1, "1 or more"),
+        ("repetition_penalty", lambda value: value > 0, "above 0"),
+    ):
+        value = getattr(args, name)
+        if value is not None and not good(value):
+            raise ValueError(f"--{name} is {value}; it must be {allowed}.")
     settings: dict[str, Any] = {"do_sample": args.sample, "num_beams": args.beam or 1, **drawing}
     for name in ("no_repeat_ngram_size", "repetition_penalty"):
         if getattr(args, name) is not None:
@@ -194,7 +205,14 @@ def read_prompts(args: argparse.Namespace) -> list[Any]:
 
         return list(COURSE_PROMPTS)
     if Path(args.file).suffix == ".txt":
-        lines = Path(args.file).read_text(encoding="utf-8-sig").split("\n")
+        try:
+            lines = Path(args.file).read_text(encoding="utf-8-sig").split("\n")
+        except FileNotFoundError as error:
+            raise ValueError(f"There is no file {args.file}.") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{args.file}, byte {error.start}: {error.object[error.start]:#04x} is not UTF-8. Save the file as UTF-8."
+            ) from error
         prompts: list[Any] = [line.rstrip("\r") for line in lines if line.strip()]
     else:
         from ..loading import load_rows
@@ -203,10 +221,22 @@ def read_prompts(args: argparse.Namespace) -> list[Any]:
         for number, row in enumerate(load_rows(args.file)):
             if not row.get("prompt"):
                 raise ValueError(f"Row {number} of {args.file} has no prompt; it has {', '.join(row)}.")
+            refuse_odd_turns(row["prompt"], f"Row {number} of {args.file}")
             prompts.append(row["prompt"])
     if not prompts:
         raise ValueError(f"{args.file} holds no prompts.")
     return prompts
+
+
+def refuse_odd_turns(turns: Any, where: str) -> None:
+    """Raise `ValueError` for what is neither text nor messages, which no template can write."""
+    if isinstance(turns, str):
+        return
+    if not isinstance(turns, list) or not all(
+        isinstance(turn, Mapping) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+        for turn in turns
+    ):
+        raise ValueError(f"{where}: {repr(turns):.80} is neither text nor messages {{role, content}}.")
 
 
 def answer_all(

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .generate import Candidate, model_path, printable, prompt_text, write_plain
+from .generate import Candidate, model_path, printable, prompt_text, refuse_odd_turns, write_plain
 
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def read_pairs(path: str) -> list[tuple[Any, Any]]:
                 f"Row {number} of {path} has {', '.join(row)}; it needs prompt, and completion, completions or "
                 "completion_0, completion_1, ..."
             )
+        for turns in (row["prompt"], *completions):
+            refuse_odd_turns(turns, f"Row {number} of {path}")
         pairs += [(row["prompt"], completion) for completion in completions]
     return pairs
 
@@ -92,9 +94,9 @@ def row_completions(row: Mapping[str, Any]) -> list[Any]:
     """
     for name in ("completions", "completion"):
         given = row.get(name)
-        if given:
-            several = not isinstance(given, str) and not isinstance(given[0], Mapping)
-            return list(given) if several else [given]
+        if given is not None:
+            several = isinstance(given, list) and not (given and isinstance(given[0], Mapping))
+            return given if several else [given]
     numbered: list[Any] = []
     while row.get(f"completion_{len(numbered)}") is not None:
         numbered.append(row[f"completion_{len(numbered)}"])
