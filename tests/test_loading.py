@@ -50,6 +50,18 @@ def test_one_row_on_one_line(tmp_path):
     assert load_rows(write(tmp_path, "row.jsonl", lines(ROWS[:1]))) == ROWS[:1]
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "안녕?"}]},
+        {"conversation": [{"speaker": "사람", "text": "안녕?"}]},
+        {"input": {"messages": []}, "preferred_output": [{"role": "assistant", "content": "네"}]},
+    ],
+)
+def test_one_row_of_messages_is_a_row_and_no_table_of_rows(tmp_path, row):
+    assert load_rows(write(tmp_path, "row.jsonl", lines([row]))) == [row]
+
+
 def test_csv(tmp_path):
     text = 'prompt,completion\n안녕?,"반가워요, 정말.\n또 봐요."\n'
     assert load_rows(write(tmp_path, "rows.csv", text, "utf-8-sig")) == [

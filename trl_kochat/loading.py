@@ -246,7 +246,12 @@ def _refuse_object(file: Path, name: str) -> None:
     if first.strip().endswith(b"}") and rest:
         return  # the first of several objects, one a line
     value = _parse(_read_whole(file, name), name)
-    tables = [key for key, rows in value.items() if isinstance(rows, list) and rows and isinstance(rows[0], dict)]
+    # Objects in a list are rows, unless they are the turns of one conversation.
+    tables = [
+        key
+        for key, rows in value.items()
+        if isinstance(rows, list) and rows and isinstance(rows[0], dict) and not {"role", "speaker"} & rows[0].keys()
+    ]
     if first.strip().endswith(b"}") and not tables:
         return  # one row on one line
     raise ValueError(
