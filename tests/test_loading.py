@@ -1,6 +1,7 @@
 import http.server
 import json
 import threading
+import tracemalloc
 import unicodedata
 
 import datasets
@@ -67,6 +68,19 @@ def test_csv(tmp_path):
     assert load_rows(write(tmp_path, "rows.csv", text, "utf-8-sig")) == [
         {"prompt": "안녕?", "completion": "반가워요, 정말.\n또 봐요."}
     ]
+
+
+def test_a_stream_of_lines_or_csv_is_not_held_in_memory(tmp_path):
+    text = "가나다라마바사아자차" * 50
+    write(tmp_path, "rows.csv", "prompt\n" + f"{text}\n" * 10_000)
+    write(tmp_path, "rows.jsonl", (json.dumps({"prompt": text}) + "\n") * 10_000)
+    for name in ("rows.csv", "rows.jsonl"):  # 15 and 30 MB
+        stream = load_rows(tmp_path / name, streaming=True)
+        tracemalloc.start()
+        assert sum(1 for _ in stream) == 10_000
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 5e6
 
 
 def test_the_courses_dialogues(tmp_path):

@@ -57,8 +57,8 @@ def load_rows(
               no local file of that name;
             - the id of a dataset on the Hugging Face Hub, `owner/name`.
         split (`str`, *optional*, defaults to `"train"`): Split of a dataset on the Hub.
-        streaming (`bool`, *optional*, defaults to `False`): Read row by row while the rows are used. A JSON array is
-            still read whole.
+        streaming (`bool`, *optional*, defaults to `False`): Read row by row while the rows are used. A JSON array and
+            dialogues are still read whole.
 
     Returns:
         A list of rows for JSON, CSV and dialogues, a [`datasets.Dataset`] for parquet and the Hub, a
@@ -271,7 +271,9 @@ def _read_dialogues(file: Path, name: str) -> Iterator[Row]:
 
 
 def _read_csv(file: Path, name: str) -> Iterator[Row]:
-    _read_whole(file, name)  # says which line is not UTF-8
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            _decode(line, name, line=number)
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream, strict=True)
         empty = True

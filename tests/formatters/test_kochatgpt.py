@@ -141,6 +141,7 @@ def test_white_space_alone_teaches_nothing_and_is_counted(row, make, reason, cle
         ("'It's fine", "It's fine", ["stray_quote"]),
         ("첫째\\n둘째", "첫째\n둘째", ["literal_newline"]),
         ("첫째\r\n둘째", "첫째\n둘째", ["crlf"]),
+        ("첫째\r\r\n둘째\r셋째", "첫째\n둘째\r셋째", ["crlf"]),
         ("\t네. \n", "네.", ["outer_space"]),
         (unicodedata.normalize("NFD", "한글"), "한글", ["unicode_form"]),
         ("안쪽  공백, ㅋㅋㅋ, ①㎏ﬁ😀", "안쪽  공백, ㅋㅋㅋ, ①㎏ﬁ😀", []),
