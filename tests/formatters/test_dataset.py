@@ -91,6 +91,14 @@ def test_every_kind_of_rows_gives_the_same(rows, how):
     assert [row["completion"][0]["content"] for row in made] == [row["completion"] for row in SFT]
 
 
+@pytest.mark.parametrize("form", ["numpy", "torch", "pandas", "arrow"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_format_of_the_given_dataset_does_not_matter(form, streaming):
+    rows = datasets.Dataset.from_list([RANKING] * 3)
+    rows = (rows.to_iterable_dataset() if streaming else rows).with_format(form)
+    assert [row["margin"] for row in format_dataset(rows)] == [1.0] * 3
+
+
 def test_the_result_is_a_dataset_with_trl_columns():
     dataset = format_dataset(SFT, "kochatgpt_sft")
     assert isinstance(dataset, datasets.Dataset) and dataset.column_names == ["prompt", "completion"]

@@ -123,6 +123,9 @@ def test_a_missing_column_names_those_there_and_those_expected():
         ({"prompt": " \n\t", "completion": "a"}, to_prompt_completion, "empty_prompt"),
         ({"prompt": "q", "completion": "　"}, to_prompt_completion, "empty_completion"),
         ({"prompt": " "}, to_prompt_only, "empty_prompt"),
+        ({"prompt": "\u200b\ufeff", "completion": "a"}, to_prompt_completion, "empty_prompt"),
+        ({"prompt": "q", "completion": "\u3164"}, to_prompt_completion, "empty_completion"),
+        ({"prompt": "\u3164 \u200d"}, to_prompt_only, "empty_prompt"),
         (ranking_row([0, 1], "a", "b", prompt=" "), to_preference, "empty_prompt"),
     ],
 )

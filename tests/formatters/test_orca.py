@@ -48,7 +48,7 @@ def test_columns_filled_with_none_count_as_absent():
     assert to_preference({**OLD, "chosen": None, "rejected": None}) == [EXPECTED]
 
 
-@pytest.mark.parametrize("system", ["", "  \n", None])
+@pytest.mark.parametrize("system", ["", "  \n", "\u3164", None])
 def test_a_blank_system_text_gives_no_system_message(system):
     assert [message["role"] for message in to_preference({**NEW, "system": system})[0]["prompt"]] == ["user"]
 
@@ -70,6 +70,8 @@ def test_a_blank_system_message_is_left_out():
     [
         ({"rejected": NEW["chosen"]}, "identical"),
         ({"question": " "}, "empty_prompt"),
+        ({"question": "\ufeff"}, "empty_prompt"),
+        ({"chosen": "\u3164"}, "empty_completion"),
         ({"chosen": ""}, "empty_completion"),
         ({"rejected": "\n"}, "empty_completion"),
     ],
@@ -89,6 +91,14 @@ def test_rows_that_teach_nothing_are_dropped_and_counted(change, reason):
         ({**OLD, "llama2-13b-chat": None}, "'llama2-13b-chat' is None"),
         ({**MESSAGES, "preferred_output": None}, "'preferred_output' does not hold a list"),
         ({**MESSAGES, "input": {"messages": []}}, "'input' holds no message"),
+        (
+            {**MESSAGES, "input": {"messages": [{"role": "system", "content": "x"}]}},
+            "ends with role 'system'; .* user",
+        ),
+        (
+            {**MESSAGES, "input": {"messages": MESSAGES["preferred_output"]}},
+            "ends with role 'assistant'; expected user",
+        ),
         ({**MESSAGES, "preferred_output": []}, "'preferred_output' holds 0 messages; expected one"),
         ({**MESSAGES, "preferred_output": [{"role": "user", "content": "x"}]}, "role 'user'; expected assistant"),
     ],

@@ -193,6 +193,8 @@ def format_dataset(
     if isinstance(rows, str | bytes | Mapping):
         raise ValueError(f"{shown(rows)} is not a list of rows; load_rows reads a file, and one row is [row].")
     counts = RowCounts() if counts is None else counts
+    if isinstance(rows, datasets.IterableDataset):
+        rows = rows.with_format(None)  # rows, not the tensors or tables that a format makes of them
     raw_rows = iter(rows)
     if isinstance(rows, datasets.Dataset):
         raw_rows = chain.from_iterable(batch.to_pylist() for batch in rows.with_format("arrow").iter(CHUNK_ROWS))

@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import Any
 
 from ..ranking import check_ranks, ranked_pairs
+from ..text.normalize import is_blank
 from ..text.prompts import prompt_id
 from .registry import Row, Rows, formatter, shown, text_of
 
@@ -79,9 +80,9 @@ def to_prompt_completion(row: Row, *, clean: bool = True) -> Rows:
     cleaner = _Cleaner(clean)
     prompt = cleaner(text_of(row, "prompt"))
     completion = cleaner(text_of(row, "completion"), answer=True)
-    if not prompt.strip():
+    if is_blank(prompt):
         return Rows(dropped=["empty_prompt"], cleaned=cleaner.kinds)
-    if not completion.strip():
+    if is_blank(completion):
         return Rows(dropped=["empty_completion"], cleaned=cleaner.kinds)
     return Rows([{"prompt": _user(prompt), "completion": _assistant(completion)}], cleaned=cleaner.kinds)
 
@@ -109,7 +110,7 @@ def dialogue_to_prompt_completion(row: Row, *, clean: bool = True) -> Rows:
     turns: list[tuple[str, str]] = []
     for speaker, text in _turns(row):
         text = cleaner(text, answer=speaker == ASSISTANT)
-        if turns and turns[-1][0] == speaker and text.strip() and turns[-1][1].strip():
+        if turns and turns[-1][0] == speaker and not is_blank(text) and not is_blank(turns[-1][1]):
             turns[-1] = (speaker, f"{turns[-1][1]}\n{text}")
             cleaner.kinds.append("joined_turns")
         else:
@@ -119,7 +120,7 @@ def dialogue_to_prompt_completion(row: Row, *, clean: bool = True) -> Rows:
     dropped: list[str] = []
     messages: list[dict[str, str]] = []
     for number, (speaker, text) in enumerate(turns):
-        if not text.strip():
+        if is_blank(text):
             dropped += ["empty_turn"] * max(1, sum(speaker == ASSISTANT for speaker, _ in turns[number:]))
             return Rows(made, dropped=dropped, cleaned=cleaner.kinds)
         if speaker == USER:
@@ -155,9 +156,9 @@ def to_preference(row: Row, *, clean: bool = True) -> Rows:
     dropped: list[str] = []
     better_first = {frozenset(pair): pair for pair in ranked_pairs(ranks)}
     for i, j in combinations(range(num_answers), 2):
-        if not prompt.strip():
+        if is_blank(prompt):
             dropped.append("empty_prompt")
-        elif not answers[i].strip() or not answers[j].strip():
+        elif is_blank(answers[i]) or is_blank(answers[j]):
             dropped.append("empty_completion")
         elif frozenset((i, j)) not in better_first:
             dropped.append("tie")
@@ -182,6 +183,6 @@ def to_prompt_only(row: Row, *, clean: bool = True) -> Rows:
     """One row of `kochatgpt_3_PPO.jsonl`, `{prompt}`; dropped when it is empty."""
     cleaner = _Cleaner(clean)
     prompt = cleaner(text_of(row, "prompt"))
-    if not prompt.strip():
+    if is_blank(prompt):
         return Rows(dropped=["empty_prompt"], cleaned=cleaner.kinds)
     return Rows([{"prompt": _user(prompt)}], cleaned=cleaner.kinds)

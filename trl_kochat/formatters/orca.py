@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..text.normalize import is_blank
 from .registry import Row, Rows, formatter, text_of
 
 
@@ -23,7 +24,7 @@ def _column_form(row: Row) -> dict[str, Any]:
     chosen, rejected = (text_of(row, column) for column in columns)
     # A system turn is a turn of the conversation: rendered apart and glued on, as the post does it, templates with a
     # system text of their own show two.
-    prompt = [_message("system", system)] if system.strip() else []
+    prompt = [_message("system", system)] if not is_blank(system) else []
     return {
         "prompt": [*prompt, _message("user", question)],
         "chosen": [_message("assistant", chosen)],
@@ -42,7 +43,7 @@ def _messages_of(value: object, column: str, roles: set[str]) -> list[dict[str, 
                 f"column {column!r} has role {message.get('role')!r}; expected {', '.join(sorted(roles))}"
             )
     messages = [_message(message["role"], text_of(message, "content")) for message in value]
-    return [message for message in messages if message["role"] != "system" or message["content"].strip()]
+    return [message for message in messages if message["role"] != "system" or not is_blank(message["content"])]
 
 
 def _message_form(row: Row) -> dict[str, Any]:
@@ -54,6 +55,8 @@ def _message_form(row: Row) -> dict[str, Any]:
     }
     if not made["prompt"]:
         raise ValueError(f"column {prompt!r} holds no message")
+    if made["prompt"][-1]["role"] != "user":
+        raise ValueError(f"column {prompt!r} ends with role {made['prompt'][-1]['role']!r}; expected user, who asks")
     for column, answer in ((chosen, made["chosen"]), (rejected, made["rejected"])):
         if len(answer) != 1:
             raise ValueError(f"column {column!r} holds {len(answer)} messages; expected one answer")
@@ -68,9 +71,9 @@ def to_preference(row: Row) -> Rows:
     (`empty_completion`) is blank, or when both answers are the same (`identical`).
     """
     made = _message_form(row) if row.get(MESSAGES[0]) is not None else _column_form(row)
-    if not made["prompt"][-1]["content"].strip():
+    if is_blank(made["prompt"][-1]["content"]):
         return Rows(dropped=["empty_prompt"])
-    if not all(made[answer][-1]["content"].strip() for answer in NEW):
+    if any(is_blank(made[answer][-1]["content"]) for answer in NEW):
         return Rows(dropped=["empty_completion"])
     if made["chosen"] == made["rejected"]:
         return Rows(dropped=["identical"])

@@ -29,6 +29,19 @@ def normalize_text(text: str, form: UnicodeForm = "NFC") -> str:
     return unicodedata.normalize(form, text)
 
 
+# Letters by name, and nothing to see: Korean chats leave a line blank with them.
+_FILLERS = "\u115f\u1160\u3164\uffa0"
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing to read: white space, zero-width and control characters, Hangul fillers.
+
+    >>> [is_blank(text) for text in (" \\n", "\\u200b\\ufeff", "\\u3164", "", "😀", "ㅋ")]
+    [True, True, True, True, False, False]
+    """
+    return all(char.isspace() or char in _FILLERS or unicodedata.category(char) in ("Cc", "Cf") for char in text)
+
+
 def refuse_half_characters(text: str) -> None:
     """Raise for text that no tokenizer reads: with half of a surrogate pair, as a cut emoji or wrong bytes leave it.
 
