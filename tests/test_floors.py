@@ -77,6 +77,13 @@ def test_importing_the_package_loads_nothing_else():
     assert loaded_modules("import trl_kochat") - sys.stdlib_module_names == {"trl_kochat"}
 
 
+def test_importing_the_package_takes_less_than_50_ms():
+    """In processor time, the least of three, so that whatever else the machine computes does not count."""
+    code = "import time; start = time.process_time(); import trl_kochat; print(time.process_time() - start)"
+    runs = (subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3))
+    assert min(float(run.stdout) for run in runs) < 0.05
+
+
 def test_importing_every_formatter_loads_the_standard_library_only():
     formatters = [path.stem for path in (PACKAGE / "formatters").glob("[a-z]*.py")]
     statement = "\n".join(f"import trl_kochat.formatters.{name}" for name in formatters)
