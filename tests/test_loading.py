@@ -104,6 +104,18 @@ def test_a_folder_of_files_and_a_saved_dataset(tmp_path):
     assert list(load_rows(tmp_path / "saved")) == ROWS
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_saved_splits(tmp_path, streaming):
+    sides = {"train": ROWS[:1], "test": ROWS[1:]}
+    datasets.DatasetDict({name: datasets.Dataset.from_list(side) for name, side in sides.items()}).save_to_disk(
+        tmp_path
+    )
+    assert list(load_rows(tmp_path, streaming=streaming)) == ROWS[:1]
+    assert list(load_rows(tmp_path, split="test", streaming=streaming)) == ROWS[1:]
+    with pytest.raises(ValueError, match="has no split 'dev'; there are train, test"):
+        load_rows(tmp_path, split="dev")
+
+
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [

@@ -51,12 +51,12 @@ def load_rows(
 
             - a file: a JSON array or JSON lines (under either name), CSV, parquet, or the text of KoChatGPT's
               dialogues; UTF-8, with or without a BOM;
-            - a folder of such files, or one that `Dataset.save_to_disk` wrote;
+            - a folder of such files, or one that `save_to_disk` wrote;
             - an `http(s)` URL of a file, kept in the datasets cache;
             - the name of one of the course's files (`COURSE_FILES`), fetched from its public repository when there is
               no local file of that name;
             - the id of a dataset on the Hugging Face Hub, `owner/name`.
-        split (`str`, *optional*, defaults to `"train"`): Split of a dataset on the Hub.
+        split (`str`, *optional*, defaults to `"train"`): Split of a dataset on the Hub, or of a saved `DatasetDict`.
         streaming (`bool`, *optional*, defaults to `False`): Read row by row while the rows are used. A JSON array and
             dialogues are still read whole.
 
@@ -76,6 +76,11 @@ def load_rows(
         return _load_files([_download(str(source))], streaming, name=str(source))
     path = Path(source).expanduser()
     if path.is_dir():
+        if (path / "dataset_dict.json").is_file():
+            splits = datasets.load_from_disk(path)
+            if split not in splits:
+                raise ValueError(f"Folder {path} has no split {split!r}; there are {', '.join(map(str, splits))}.")
+            return splits[split].to_iterable_dataset() if streaming else splits[split]
         if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
             dataset = datasets.load_from_disk(path)
             return dataset.to_iterable_dataset() if streaming else dataset

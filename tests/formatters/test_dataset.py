@@ -74,6 +74,12 @@ def test_a_row_short_of_a_column_is_not_taken_for_a_mere_prompt(row, message):
     assert format_dataset([row], "kochatgpt_ppo").column_names == ["prompt"]  # when that is what is meant
 
 
+def test_columns_that_have_numbers_for_names_are_shown():
+    with pytest.raises(ValueError, match="knows the columns 0, 1"):
+        format_dataset([{0: "q", 1: "a"}])
+    assert len(format_dataset([{**RANKING, 0: "q"}], "kochatgpt_rm")) == 1
+
+
 def test_columns_beside_a_prompt_that_are_left_out_are_named(caplog):
     format_dataset([{"prompt": "q", "response": "a"}])
     assert "fit kochatgpt_ppo, which leaves out response" in caplog.text

@@ -145,7 +145,7 @@ def to_preference(row: Row, *, clean: bool = True) -> Rows:
     """
     cleaner = _Cleaner(clean)
     ranking = row.get("ranking")
-    num_answers = sum(row[column] is not None for column in row if re.fullmatch(r"completion_\d+", column))
+    num_answers = sum(row[column] is not None for column in row if re.fullmatch(r"completion_\d+", str(column)))
     ranks = check_ranks(ranking, num_answers)
     if num_answers < 2:
         raise ValueError(f"{num_answers} answers; a ranking needs completion_0, completion_1, ...")

@@ -120,7 +120,7 @@ def detect_formatter(columns: Iterable[str]) -> str:
         ValueError: No formatter knows the columns, two explain equally many, or a formatter that lacks a column would
             explain more of them (a ranking without its ranks is not a mere prompt).
     """
-    found = set(columns)
+    found = set(map(str, columns))
     sizes = {
         known.name: max((len(names) for names in known.columns if names <= found), default=0)
         for known in _FORMATTERS.values()
