@@ -368,6 +368,11 @@ def test_a_byte_level_table_can_be_read(tokenizer):
     assert "".join(tokens[-5:-1]) == "\n" + r"\xeb\xb7\x81"
 
 
+def test_half_a_character_has_no_table(tokenizer):
+    with pytest.raises(ValueError, match="half a character"):
+        token_table(tokenizer, "네 \ud83d")
+
+
 def test_the_table_of_nothing_is_empty(tokenizer):
     assert token_table(tokenizer, "") == []
 

@@ -263,6 +263,7 @@ def token_table(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[str
     Tokens of byte-level vocabularies, which are named in an alphabet of their own (`ìĺ¤ëĬĺ`), are written as text, with
     `▁` for a space and `\\xeb` for a byte that is only part of a syllable.
     """
+    refuse_half_characters(text)
     ids = tokenizer(text)["input_ids"]
     tokens = tokenizer.convert_ids_to_tokens(ids)
     if "ByteLevel" in repr(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)):

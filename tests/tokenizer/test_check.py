@@ -349,6 +349,16 @@ def test_a_finding_says_whether_it_was_fixed():
     assert str(finding) == "fixed warning pad_is_eos: The pad is the end."
 
 
+@pytest.mark.parametrize("given", ["skt/kogpt2-base-v2", None, 3])
+def test_what_is_no_tokenizer_or_model_is_an_error(tokenizer, given):
+    for look in (check_tokenizer, fix_tokenizer):
+        with pytest.raises(ValueError, match="is not a tokenizer; load_tokenizer"):
+            look(given)
+        if given is not None:
+            with pytest.raises(ValueError, match="is neither a model nor its config"):
+                look(tokenizer, given)
+
+
 def test_checking_changes_nothing(tmp_path):
     tokenizer = load(kogpt2_like(tmp_path))
     before = (tokenizer.backend_tokenizer.to_str(), dict(tokenizer.special_tokens_map))

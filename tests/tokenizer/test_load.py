@@ -146,6 +146,12 @@ def test_a_misspelt_id_offline_is_named(name):
         load_tokenizer(name)
 
 
+@pytest.mark.parametrize("name", ["", " ", None, 3])
+def test_what_is_no_name_is_an_error(name):
+    with pytest.raises(ValueError, match="is neither a folder nor the id of a repository"):
+        load_tokenizer(name)
+
+
 def test_what_is_no_id_is_an_error():
     with pytest.raises(OSError, match="no folder a b/c here.*Repo id must"):
         load_tokenizer("a b/c")

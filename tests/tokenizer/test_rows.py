@@ -254,6 +254,18 @@ def test_rows_that_fit_are_not_mentioned(tokenizer):
     assert "rows_length" not in found(tokenizer, completion_rows())
 
 
+def test_no_max_length_cuts_nothing(tokenizer):
+    rows = [{"text": "가나다라" * 500}]
+    assert "rows_length" in {finding.code for finding in check_tokenizer(tokenizer, rows=rows, max_length=64)}
+    assert "rows_length" not in {finding.code for finding in check_tokenizer(tokenizer, rows=rows, max_length=None)}
+
+
+@pytest.mark.parametrize("max_length", [0, -1])
+def test_a_max_length_below_one_is_an_error(tokenizer, max_length):
+    with pytest.raises(ValueError, match=f"max_length is {max_length}; it must be 1 or more"):
+        check_tokenizer(tokenizer, rows=[{"text": "가"}], max_length=max_length)
+
+
 def test_prompts_without_room_for_an_answer(tokenizer):
     rows = [{"prompt": user("안녕?")}, {"prompt": user("가" * 100)}]
     finding = found(tokenizer, rows, max_length=96)["rows_length"]

@@ -40,7 +40,7 @@ def check_tokenizer(
     model: PreTrainedModel | PreTrainedConfig | None = None,
     rows: Sequence[Row] | None = None,
     *,
-    max_length: int = 1024,
+    max_length: int | None = 1024,
 ) -> list[Finding]:
     """What a user should know about a tokenizer before training with it, the worst first, one finding per code.
 
@@ -51,11 +51,13 @@ def check_tokenizer(
         rows (list of `dict` or [`datasets.Dataset`], *optional*): Rows of one TRL type, standard or conversational;
             how the tokenizer treats them is counted.
         max_length (`int`, *optional*, defaults to `1024`): Length, in tokens, that the trainer will be given; TRL's
-            default.
+            default. `None` cuts nothing.
 
     Raises:
-        ValueError: The rows have the columns of no TRL type, differ in kind, or the chat template cannot render them.
+        ValueError: `max_length` is below 1, the rows have the columns of no TRL type, differ in kind, or the chat template cannot render them.
     """
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length is {max_length}; it must be 1 or more tokens, or None.")
     subject = Subject(tokenizer, model)
     found = findings_of(subject)
     return worst_first([*found, *check_rows(subject, rows, max_length)]) if rows is not None else found

@@ -112,7 +112,13 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
 
 
 def refuse_missing_folder(name_or_path: str | PathLike[str]) -> None:
-    """Raise `FileNotFoundError` for a path that is no folder; transformers would look for a repository of that name."""
+    """Raise `FileNotFoundError` for a path that is no folder; transformers would look for a repository of that name.
+
+    Raises:
+        ValueError: It is no name at all.
+    """
+    if not isinstance(name_or_path, str | PathLike) or not str(name_or_path).strip():
+        raise ValueError(f"{repr(name_or_path):.80} is neither a folder nor the id of a repository.")
     name = str(name_or_path)
     if (isinstance(name_or_path, PathLike) or name.startswith(("/", ".", "~"))) and not Path(name).is_dir():
         raise FileNotFoundError(f"There is no folder {name}.")

@@ -18,7 +18,7 @@ NOTABLE = 0.01
 COST_SAMPLE = 4_000
 
 
-def check_rows(subject: Subject, rows: Sequence[Row], max_length: int) -> Iterator[Finding]:
+def check_rows(subject: Subject, rows: Sequence[Row], max_length: int | None) -> Iterator[Finding]:
     rows = checked_rows(rows)
     if not rows:
         return
@@ -142,8 +142,9 @@ def _check_prefix(subject: Subject, tokenized: Sequence[TokenizedRow]) -> Iterat
     )
 
 
-def _check_length(subject: Subject, tokenized: Sequence[TokenizedRow], max_length: int) -> Iterator[Finding]:
+def _check_length(subject: Subject, tokenized: Sequence[TokenizedRow], max_length: int | None) -> Iterator[Finding]:
     longest = max(row.length for row in tokenized)
+    max_length = longest if max_length is None else max_length
     losses = losses_by_length(tokenized, max_length)
     worst = max(max(loss.values()) for loss in losses.values())
     if worst:

@@ -26,6 +26,12 @@ class Subject:
         model: PreTrainedModel | PreTrainedConfig | None = None,
         origin: Origin | None = None,
     ):
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise ValueError(f"{repr(tokenizer):.80} is not a tokenizer; load_tokenizer(name) loads one.")
+        if model is not None and not isinstance(model, PreTrainedConfig) and not hasattr(model, "config"):
+            raise ValueError(
+                f"{repr(model):.80} is neither a model nor its config; AutoConfig.from_pretrained loads one."
+            )
         self.tokenizer = tokenizer
         self.model: Any = model
         self.origin = origin or Origin(tokenizer.name_or_path)
