@@ -42,6 +42,8 @@ def test_two_processes_learn_as_one_with_the_whole_batch(tmp_path, value_trunk):
     for single, double in zip(*updates, strict=True):
         assert single.keys() == double.keys()
         for name, value in single.items():
+            if name.startswith("ppo/time/"):
+                continue
             # Sums over rows are taken in another order, and the optimizer's steps carry the rounding on.
             assert double[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
     for name, value in one["eval"].items():

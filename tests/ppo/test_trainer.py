@@ -1,5 +1,7 @@
 import json
 import math
+import statistics
+import time
 from pathlib import Path
 
 import pytest
@@ -58,12 +60,17 @@ def trainer(folder, reward_funcs=length_reward, *, model=None, rows=ROWS, eval_r
     )
 
 
+# What no two runs have in common.
+TIMES = tuple(f"ppo/time/{part}" for part in ("generation", "scoring", "update"))
+
+
 def logged(ppo, name):
     return [entry[name] for entry in ppo.state.log_history if name in entry]
 
 
 def updates(ppo):
-    return [entry for entry in ppo.state.log_history if "loss" in entry]
+    entries = [entry for entry in ppo.state.log_history if "loss" in entry]
+    return [{name: value for name, value in entry.items() if name not in TIMES} for entry in entries]
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +294,15 @@ def test_the_first_update_may_use_the_passes_of_the_rollout(folders, tmp_path, v
     assert few == many - (4 if value_trunk == "adapter" else 2)
     assert ours == theirs
     assert all(torch.equal(state[name], other[name]) for name in state)
+
+
+def test_each_log_says_where_the_time_went(tmp_path):
+    ppo = trainer(tmp_path)  # one rollout, logged at each of its four steps
+    start = time.perf_counter()
+    ppo.train()
+    seconds = time.perf_counter() - start
+    assert all(min(logged(ppo, name)) > 0 for name in TIMES)
+    assert sum(statistics.mean(logged(ppo, name)) for name in TIMES) < seconds
 
 
 # Learns

@@ -75,7 +75,8 @@ MALICIOUS = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(min_size=1))
+# A plain word may be a name that the page knows, `score` say, and is rightly drawn.
+@given(st.text(min_size=1).filter(lambda text: not re.fullmatch("[a-z_/]+", text)))
 @example(MALICIOUS)
 @example("\ud800")  # half of a surrogate pair, as JSON can hold it
 @example("\u202e거꾸로\u0000")

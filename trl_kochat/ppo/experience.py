@@ -4,6 +4,7 @@ Shapes in this file: B rollouts of one process, C tokens of its longest completi
 """
 
 import math
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ class Experience(NamedTuple):
     rewards_per_func: torch.Tensor  # (B, K), NaN where a source said nothing
     scores: torch.Tensor  # (B,), weighted sum of the rewards
     kept: torch.Tensor  # (B,), False where no source gave a reward
+    generation_seconds: float
     live: Scores | None = None  # what policy and value said, with the graph, where an update is to use it
 
 
@@ -107,7 +109,9 @@ class ExperienceMaker:
                 all these rows at once: the passes of policy and value then keep their graphs, and the update needs no other.
         """
         self.model.eval()
+        start = time.perf_counter()
         episodes, prompt_ids = self._complete(rows, numbers, seed, slice_size)
+        seconds = time.perf_counter() - start
         with torch.no_grad(), self._autocast():
             rewards_per_func = collect_rewards(self.rewards, episodes, self.accelerator.device)
             ref_logps = [self._ref_logps(packed) if self.uses_reference else None for packed in episodes.packed]
@@ -126,7 +130,7 @@ class ExperienceMaker:
         lengths = torch.tensor([len(ids) for ids in episodes.completion_ids], device=logps.device)
         mask = torch.arange(logps.shape[1], device=logps.device) < lengths[:, None]
         return Experience(
-            episodes, prompt_ids, mask, logps, values, entropies, kl, rewards_per_func, scores, kept, live
+            episodes, prompt_ids, mask, logps, values, entropies, kl, rewards_per_func, scores, kept, seconds, live
         )
 
     @torch.no_grad()

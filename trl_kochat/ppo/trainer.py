@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,7 @@ class PPOTrainer(Trainer):
             tokens = sum(rollout.tokens(self._slice_rows(rollout, number, p)) for p in upcoming)
             total = self.accelerator.reduce(torch.tensor(float(tokens), device=self.accelerator.device), "sum")
             self._step_tokens = max(total.item(), 1.0)
+        start = time.perf_counter()
         rows = self._slice_rows(rollout, number, position)
         batch = rollout.batch(rows, pad_token_id=self.maker.pad_token_id, device=self.accelerator.device)
         # A value with a pass of its own has its backward pass apart: one graph in memory instead of two. After a
@@ -216,6 +218,8 @@ class PPOTrainer(Trainer):
         apart = self.model.has_value_pass and self._live is None
         passes = [(POLICY,), (VALUE,)] if apart else [(POLICY, VALUE)]
         losses = [super(PPOTrainer, self).training_step(model, batch | {"roles": roles}) for roles in passes]
+        # Of all updates on a rollout, so that the parts of a rollout's time compare.
+        self._metrics["ppo/time/update"].append((time.perf_counter() - start) * args.updates_per_rollout)
         self._slice_in_step += 1
         if self._slice_in_step == args.gradient_accumulation_steps:
             self._report_step()
@@ -279,7 +283,10 @@ class PPOTrainer(Trainer):
         seed = [_TRAIN, args.seed, number]
         # If all of it is one slice, the first update can use the passes that score it.
         learner = model if args.slices == 1 and args.disable_dropout else None
+        start = time.perf_counter()
         made = self.maker(rows, numbers=numbers, seed=seed, slice_size=size, learner=learner)
+        self._metrics["ppo/time/generation"].append(made.generation_seconds)
+        self._metrics["ppo/time/scoring"].append(time.perf_counter() - start - made.generation_seconds)
         self._live = made.live
         rollout, critic = self.maker.rollout(made, kl_coef=self.kl_coef)
         metrics = self.maker.summarize(self.accelerator.gather(self.maker.row_measures(made)))

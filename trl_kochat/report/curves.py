@@ -117,7 +117,7 @@ PLOTS: dict[str, tuple[Plot, ...]] = {
             "Share of clipped tokens",
             (Series("ppo/clipfrac", "policy"), Series("ppo/clipfrac_value", "value")),
         ),
-        Plot("time", "Seconds per part", ()),
+        Plot("time", "Seconds a rollout", ()),
     ),
 }
 _COMMON = (*_ANSWERS, _GRAD_NORM, _LEARNING_RATE)
