@@ -81,6 +81,7 @@ DEFAULTS = {
         "gradient_checkpointing": False,
         "num_ppo_epochs": 2,
         "learning_rate": 5e-4,
+        "kl_coef": 0.15,
         "max_prompt_length": 96,
         "max_completion_length": 48,
         "temperature": 1.0,

@@ -4,8 +4,9 @@
     python scripts/make_tiny_ko.py
 
 It trains a byte-level BPE tokenizer and a Llama-shaped model of 5.5M parameters from nothing, on two sets of short
-questions and answers (songys' ChatbotData, MIT; chatterbot-corpus, BSD-3-Clause) and on the training part of the rows
-embedded in `trl_kochat/sample`. What the recipes hold out is never among its text.
+questions and answers (songys' ChatbotData, MIT; chatterbot-corpus, BSD-3-Clause), on sums, prices, times and dates that
+are made up here, and on the training part of the rows embedded in `trl_kochat/sample`. What the recipes hold out is
+never among its text.
 
 It is a base model on purpose. It knows the instruction form, but its text goes on to the next question instead of
 ending, and a part of the answers is bad: evasive, off the point, going in circles, in English, or a jumble of words.
@@ -19,6 +20,7 @@ import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -165,16 +167,43 @@ def spoil(block: Block, texts: Texts, rng: random.Random) -> Block:
     """The same question with an answer as a weak model gives it."""
     words = f"{block.question} {block.answer}".split()
     other = rng.choice(texts.chat).answer
-    answer = rng.choice(
+    answers = (
+        other,
+        rng.choice(EVASIONS),
+        rng.choice(texts.english).answer,
+        " ".join(rng.choices(words, k=2) * rng.randint(2, 5)),
+        " ".join(rng.sample(words + other.split(), len(words))),
+    )
+    # Evasions are few and alike: any more of them, and they would be the answer to everything.
+    (answer,) = rng.choices(answers, weights=(3, 1, 1, 2, 2))
+    return Block(block.question, answer, block.system)
+
+
+def make_up_number_block(rng: random.Random) -> Block:
+    """A sum, a price, a time or a date that is right: the public sets hold hardly a number, and a model that has not
+    seen what follows one goes on with digits for ever.
+    """
+    a, b, count, price = rng.randint(1, 50), rng.randint(1, 50), rng.randint(2, 9), 100 * rng.randint(3, 99)
+    start = datetime(rng.randint(1900, 2025), 1, 1) + timedelta(minutes=10 * rng.randrange(6 * 24 * 365))
+    end = start + timedelta(minutes=10 * rng.randint(1, 5))
+    thing, counter = rng.choice((("사과", "개"), ("연필", "자루"), ("공책", "권"), ("커피", "잔"), ("표", "장")))
+
+    def clock(time: datetime) -> str:
+        minutes = f" {time.minute}분" if time.minute else ""
+        return f"{'오전' if time.hour < 12 else '오후'} {time.hour % 12 or 12}시{minutes}"
+
+    return rng.choice(
         (
-            other,
-            rng.choice(EVASIONS),
-            rng.choice(texts.english).answer,
-            " ".join(rng.choices(words, k=2) * rng.randint(2, 5)),
-            " ".join(rng.sample(words + other.split(), len(words))),
+            Block(f"{a} 더하기 {b}은?", f"{a + b}입니다."),
+            Block(f"{a + b}에서 {a}을 빼면?", f"{b}입니다."),
+            Block(f"{thing} 한 {counter}에 {price:,}원이면 {count}{counter}에 얼마야?", f"{count * price:,}원이에요."),
+            Block(f"{clock(start)}에서 {(end - start).seconds // 60}분 뒤는 몇 시야?", f"{clock(end)}입니다."),
+            Block(
+                f"{start.year}년 {start.month}월 {start.day}일은 무슨 요일이야?",
+                f"{start.year}년 {start.month}월 {start.day}일은 {'월화수목금토일'[start.weekday()]}요일이에요.",
+            ),
         )
     )
-    return Block(block.question, answer, block.system)
 
 
 def one_epoch(texts: Texts, rng: random.Random, *, with_sample: bool) -> list[str]:
@@ -193,6 +222,8 @@ def one_epoch(texts: Texts, rng: random.Random, *, with_sample: bool) -> list[st
     to_spoil, as_lines, as_instructions = chat[:1200], chat[1200:6000], chat[6000:]
     epoch = instructions(as_instructions) + instructions([spoil(block, texts, rng) for block in to_spoil])
     epoch += lines(as_lines) + lines(texts.english)
+    numbers = [make_up_number_block(rng) for _ in range(600)]
+    epoch += lines(numbers[:300]) + instructions(numbers[300:])
     if with_sample:
         epoch += lines(texts.good) + lines(texts.bad)
         epoch += ["\n".join(block.as_lines() for block in dialogue) for dialogue in texts.dialogues]
@@ -214,7 +245,7 @@ def train_tokenizer(documents: list[str]) -> PreTrainedTokenizerFast:
     """Byte-level BPE on NFC text. Punctuation stands alone, so nothing merges across the border `응답):` + answer."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    words = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}| ?#+| ?[^\s\p{L}\p{M}\p{N}]|\n+|[^\S\n]+(?=\s)|\s+")
+    words = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}{1,4}| ?#+| ?[^\s\p{L}\p{M}\p{N}]|\n+|[^\S\n]+(?=\s)|\s+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(words, behavior="isolated"),
@@ -321,7 +352,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chatbot_data", default=CHATBOT_DATA, help="address or path of songys' ChatbotData.csv")
     parser.add_argument("--output_dir", type=Path, default=SAMPLE_DIR / "tiny-ko")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args()
 
