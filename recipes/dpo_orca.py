@@ -142,6 +142,7 @@ def main(argv: list[str] | None = None) -> None:
     trainer.save_model()
     print(f"Adapter: {config.output_dir}")
     print(f'Load it: AutoPeftModelForCausalLM.from_pretrained("{config.output_dir}")')
+    trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
 
 
 if __name__ == "__main__":

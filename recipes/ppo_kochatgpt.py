@@ -150,6 +150,7 @@ def main(argv: list[str] | None = None) -> None:
         f"Compare: trl-kochat generate {model_args.model_name_or_path} --adapter {sft_adapter} "
         f"--adapter {config.output_dir}"
     )
+    trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
 
 
 if __name__ == "__main__":

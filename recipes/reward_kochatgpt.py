@@ -148,6 +148,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{score:8.3f}  {text}")
     print(f"Adapter with its score head: {config.output_dir}")
     print(f"Score with it: trl-kochat score {config.output_dir} --prompt PROMPT --completion ANSWER")
+    trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
 
 
 if __name__ == "__main__":

@@ -140,6 +140,7 @@ def main(argv: list[str] | None = None) -> None:
     trainer.save_model()
     print(f"Adapter: {config.output_dir}")
     print(f"Talk to it: trl-kochat generate {model_args.model_name_or_path} --adapter {config.output_dir}")
+    trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
 
 
 if __name__ == "__main__":
