@@ -7,6 +7,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 from trl_kochat.adapters import keep_4bit_gradients
+from trl_kochat.callbacks.measuring import measuring
 
 
 CONFIG = LlamaConfig(
@@ -25,8 +26,25 @@ def gradients(model, ids):
     return torch.cat([p.grad.flatten() for name, p in model.named_parameters() if "lora_" in name])
 
 
+def keep_and_measure(model, ids):
+    """What the recipes do: the measures before training are forward passes in eval mode."""
+    keep_4bit_gradients(model)
+    model.eval()
+    with torch.no_grad():
+        model(input_ids=ids)
+    model.train()
+
+
+def only_measure(model, ids):
+    """What the callbacks do in anybody's training."""
+    model.train()
+    with measuring(model):
+        model(input_ids=ids)
+
+
+@pytest.mark.parametrize("measure", [keep_and_measure, only_measure])
 @pytest.mark.parametrize("shape", [(2, 24), (1, 24)])
-def test_gradients_of_4bit_lora_are_those_of_the_dequantized_model(tmp_path, shape):
+def test_gradients_of_4bit_lora_are_those_of_the_dequantized_model(tmp_path, shape, measure):
     torch.manual_seed(0)
     LlamaForCausalLM(CONFIG).save_pretrained(tmp_path)
     quantization = BitsAndBytesConfig(
@@ -43,12 +61,8 @@ def test_gradients_of_4bit_lora_are_those_of_the_dequantized_model(tmp_path, sha
             plain.get_submodule(name).weight.data = weight.float()
 
     ids = torch.randint(0, CONFIG.vocab_size, shape)
-    # Measuring before training is a forward pass in eval mode, after which bitsandbytes multiplies with a kernel
-    # without a backward on some CPUs.
-    keep_4bit_gradients(quantized)
-    with torch.no_grad():
-        quantized.eval()(input_ids=ids)
-    quantized.train()
+    # After a forward pass in eval mode, bitsandbytes multiplies with a kernel without a backward on some CPUs.
+    measure(quantized, ids)
     found, expected = gradients(with_lora(quantized), ids), gradients(with_lora(plain), ids)
     assert expected.norm() > 0
     # Some CPUs compute the 4-bit product in bf16.

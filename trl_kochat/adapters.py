@@ -91,6 +91,8 @@ def quiet_transformers() -> Iterator[None]:
 def eval_mode(model: torch.nn.Module) -> Iterator[None]:
     """Every module in eval mode, and back into its own mode after: some may stand in eval mode on purpose."""
     training = [module for module in model.modules() if module.training]
+    if training:
+        keep_4bit_gradients(model)
     model.eval()
     try:
         yield
