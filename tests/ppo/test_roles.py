@@ -200,6 +200,21 @@ def test_adapter_names_that_clash_are_an_error(folders):
         ActorCritic(get_peft_model(base, lora(), adapter_name="policy"))
 
 
+def test_the_names_of_several_rewards_clash_too(folders):
+    base = AutoModelForCausalLM.from_pretrained(folders["base"])
+    model = get_peft_model(base, lora(), adapter_name="reward_2")
+    with pytest.raises(ValueError, match="'reward_2'.*adapter_name='default'"):
+        ActorCritic(model, reward_adapters=[folders["reward"], folders["reward"]])
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_an_adapter_of_another_base_is_an_error(tmp_path, layers):
+    config = LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["q_proj"])
+    get_peft_model(tiny_reward_model(hidden_size=64, layers=layers), config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="does not belong to the policy's base"):
+        ActorCritic(tiny_llama(hidden_size=64), peft_config=lora(), reward_adapters=[str(tmp_path)])
+
+
 def test_two_adapters_and_prompt_tuning_are_errors(folders):
     sft = AutoPeftModelForCausalLM.from_pretrained(folders["sft"])
     with pytest.raises(ValueError, match="has an adapter already"):

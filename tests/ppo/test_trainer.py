@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig, TrainerCallback
 from trl import TrlParser
 
 from tests.tiny_lm import SENTENCES, TEMPLATE, tiny_llama, tiny_reward_model, tiny_tokenizer
@@ -276,6 +276,46 @@ def test_a_reward_model_with_the_policys_tokenizer_is_scored_on_ids_at_the_last_
     rows = pack_rows([[5, 6], [7]], [[8, 0], [9, 10, 0]], pad_token_id=0)
     expected = reward.score(reward.model(torch.tensor([[5, 6, 8, 0]])).last_hidden_state[0, -1])
     assert ppo.rewards[0]._score_ids(rows)[0].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("value_trunk", ["adapter", "policy"])
+@pytest.mark.parametrize("slices", [1, 2])  # with one the update takes the rollout's own passes
+def test_bf16_and_gradient_checkpointing_keep_the_first_ratio_and_the_losses(folders, tmp_path, value_trunk, slices):
+    runs = []
+    for checkpointing in (False, True):
+        kwargs = dict(bf16=True, gradient_checkpointing=checkpointing, steps_per_generation=slices)
+        ppo = trainer(tmp_path, folders["reward"], model=folders["base"], value_trunk=value_trunk, **kwargs)
+        ppo.train()
+        assert ppo.model.policy.get_base_model().is_activation_checkpointing == checkpointing
+        runs.append(updates(ppo))
+    first = runs[0][0]
+    assert first["ppo/ratio"] == 1.0 and first["ppo/approx_kl"] == 0.0 and first["kl"] == 0.0
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("conversation", [False, True])
+def test_answers_are_scored_as_those_of_a_rollout(folders, tmp_path, conversation):
+    rows = ROWS
+    if conversation:
+        rows = Dataset.from_list([{"prompt": [{"role": "user", "content": p}]} for p in PROMPTS])
+    tokenizer = tiny_tokenizer()
+    if not conversation:
+        tokenizer.chat_template = None  # else a string is a user's turn
+    rewards, kwargs = [folders["reward"], length_reward], dict(processing_class=tokenizer, reward_weights=[1, 0.5])
+    ppo = trainer(tmp_path, rewards, model=folders["base"], rows=rows, **kwargs)
+    prompts, answer = rows["prompt"][:2], "네, 한우입니다."
+    eos = [TOKENIZER.eos_token_id]
+    ids = TOKENIZER(answer)["input_ids"] + eos
+    packed = pack_rows(ppo.maker.prompt_ids(prompts), [ids, eos], pad_token_id=1)
+    expected = ppo.model.adapter_rewards("reward", packed) + 0.5 * torch.tensor([len(ids), 1])
+    assert ppo.score_answers(prompts, [answer, ""]) == pytest.approx(expected.tolist(), abs=1e-5)
+    if conversation:
+        assert ppo.score_answers(PROMPTS[:2], [answer, ""]) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_answers_that_no_reward_speaks_of_have_no_score(tmp_path):
+    ppo = trainer(tmp_path, lambda prompts, **kwargs: [None, 1.0])
+    assert ppo.score_answers(PROMPTS[:2], ["a", "b"]) == [None, 1.0]
 
 
 @pytest.mark.parametrize("value_trunk", ["adapter", "policy"])
@@ -568,6 +608,16 @@ BAD_INPUT = {
     "weights": (lambda: dict(reward_weights=[1.0, 2.0]), "2 reward_weights for 1 reward_funcs"),
     "two values": (lambda: dict(value_trunk="policy", value_model=tiny_reward_model()), "drop one"),
     "another vocabulary": (lambda: dict(reward_funcs=tiny_reward_model(vocab_size=10)), "another tokenizer"),
+    "a prompt that is None": (lambda: dict(rows=one(*PROMPTS, None)), "row 20 of train_dataset is None"),
+    "prompts that are numbers": (lambda: dict(rows=one(*range(20))), "row 0 of train_dataset is 0"),
+    "a conversation without a message": (
+        lambda: dict(rows=one(*([{"role": "user", "content": p}] for p in PROMPTS), [])),
+        r"row 20 of train_dataset is \[\]",
+    ),
+    "first of all no message": (
+        lambda: dict(rows=one([], *([{"role": "user", "content": p}] for p in PROMPTS))),
+        r"row 0 of train_dataset is \[\]",
+    ),
 }
 
 
@@ -593,6 +643,11 @@ BAD_CONFIG = {
     "both": (dict(steps_per_generation=2, generation_batch_size=16), "give one of them"),
     "temperature": (dict(temperature=0.0), "temperature is 0.0; it is above 0"),
     "top_p": (dict(top_p=1.5), "top_p"),
+    "repetition penalty": (dict(repetition_penalty=0.0), "repetition_penalty is 0.0"),
+    "no room for prompts": (dict(max_prompt_length=0), "max_prompt_length is 0"),
+    "a weight that is no number": (dict(reward_weights=[math.nan]), "reward_weights is .*finite"),
+    "a penalty that is a gift": (dict(missing_eos_penalty=-1.0), "missing_eos_penalty is -1.0"),
+    "a value loss to be raised": (dict(vf_coef=-0.1), "vf_coef is -0.1"),
     "estimator": (dict(kl_estimator="k2"), "'k1', 'k3'"),
     "trunk": (dict(value_trunk="reward"), "'adapter', 'policy'"),
     "target of nothing": (dict(kl_target=6.0, kl_coef=0.0), "start from"),
@@ -619,6 +674,8 @@ BAD_REWARDS = {
     "nan": (lambda prompts, **kwargs: [math.nan] * len(prompts), "nan.*finite"),
     "infinite": (lambda prompts, **kwargs: [math.inf] * len(prompts), "inf.*finite"),
     "text": (lambda prompts, **kwargs: ["good"] * len(prompts), "'good'.*finite"),
+    "nothing": (lambda prompts, **kwargs: None, "returned None; return a list"),
+    "two columns": (lambda prompts, **kwargs: torch.zeros(len(prompts), 2), "finite number"),
 }
 
 
@@ -627,6 +684,34 @@ def test_what_a_reward_function_may_not_return(tmp_path, case):
     function, words = BAD_REWARDS[case]
     with pytest.raises(ValueError, match=words):
         trainer(tmp_path, function).train()
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf])
+def test_a_reward_model_whose_scores_are_no_numbers_is_an_error_and_not_a_missing_reward(tmp_path, weight):
+    reward = tiny_reward_model()
+    reward.score.weight.data.fill_(weight)
+    with pytest.raises(ValueError, match="LlamaForSequenceClassification.*scores completion 0 .*(nan|inf)"):
+        trainer(tmp_path, reward, value_model=tiny_reward_model()).train()
+
+
+@pytest.mark.parametrize("peft_config", [lora(), None], ids=["lora", "full"])
+def test_a_policy_that_became_nan_is_told_at_its_next_rollout(tmp_path, peft_config):
+    class Damage(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 3:  # the rollout of steps 3 and 4 is not used up yet
+                next(p for p in model.policy.parameters() if p.requires_grad).data.fill_(math.nan)
+
+    ppo = trainer(tmp_path, callbacks=[Damage()], eval_rows=ROWS, peft_config=peft_config, max_steps=12)
+    with pytest.raises(ValueError, match="policy's log-probabilities .* training has diverged"):
+        ppo.train()
+    assert ppo.state.global_step == 4
+    assert math.isnan(ppo.evaluate()["eval_kl"])  # a report of the end can still be made
+
+
+def test_a_quantized_model_without_an_adapter_is_an_error(folders, tmp_path):
+    quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype="float32")
+    with pytest.raises(ValueError, match="peft_config=LoraConfig"):
+        trainer(tmp_path, model=folders["base"], peft_config=None, quantization_config=quantization)
 
 
 def test_a_reward_function_that_raises_is_named(tmp_path):

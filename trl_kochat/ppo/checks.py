@@ -68,6 +68,12 @@ def _check_lengths(
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     room = positions - args.max_completion_length if positions else None
     limits = [limit for limit in (args.max_prompt_length, room) if limit is not None]
+    kind: type = list if isinstance(prompts[0], list) else str
+    for row, prompt in enumerate(prompts):
+        if not isinstance(prompt, kind) or (kind is list and not prompt):
+            raise ValueError(
+                f"The prompt in row {row} of {name} is {prompt!r}; it is a text, or a conversation with a message at least."
+            )
     for row, ids in enumerate(maker.prompt_ids(prompts)):
         if not ids:
             raise ValueError(f"The prompt in row {row} of {name} is empty: it has no token to continue from.")

@@ -1,6 +1,7 @@
 """Settings of the PPO trainer."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -188,6 +189,11 @@ class PPOConfig(TrainingArguments):
         ranges = {
             "temperature": (self.temperature > 0, "above 0"),
             "top_k": (self.top_k >= 0, "0 (all tokens) or more"),
+            "repetition_penalty": (self.repetition_penalty > 0, "above 0"),
+            "max_prompt_length": (self.max_prompt_length is None or self.max_prompt_length >= 1, "at least 1"),
+            "reward_weights": (all(map(math.isfinite, self.reward_weights or ())), "a finite number for each reward"),
+            "missing_eos_penalty": ((self.missing_eos_penalty or 0.0) >= 0, "0 or more, and is subtracted"),
+            "vf_coef": (self.vf_coef >= 0, "0 or more"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "from 0 to 1"),
             "max_completion_length": (self.max_completion_length >= 1, "at least 1"),

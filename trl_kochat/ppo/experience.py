@@ -42,6 +42,17 @@ class Experience(NamedTuple):
     live: Scores | None = None  # what policy and value said, with the graph, where an update is to use it
 
 
+def _check_finite(made: Experience) -> None:
+    """Raise where the models are beyond repair: every update on this rollout would be NaN."""
+    said = {"policy's log-probabilities": made.per_token_logps, "values": made.values, "KL to the reference": made.kl}
+    for name, tensor in said.items():
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"The {name} on a rollout are not finite: training has diverged. Go back to an earlier checkpoint with a "
+                "lower learning_rate or max_grad_norm, or train in bf16 or float32 instead of fp16."
+            )
+
+
 class ExperienceMaker:
     """Makes rollouts with the policy as it is; holds no state between two of them.
 
@@ -162,6 +173,34 @@ class ExperienceMaker:
         ]
         return Episodes(rows, prompts, texts, completion_ids, finished, packed), prompt_ids
 
+    @torch.no_grad()
+    def score_answers(self, prompts: Sequence[Any], answers: Sequence[str]) -> list[float | None]:
+        """What the rewards say, weighted and summed, of texts that end by themselves; `None` where they say nothing.
+
+        A prompt that is a string is one user turn where the tokenizer has a chat template, as in [`generate_answers`].
+        Reward functions get no other columns.
+        """
+        if self.tokenizer.chat_template is not None:
+            prompts = [[{"role": "user", "content": p}] if isinstance(p, str) else list(p) for p in prompts]
+        eos_token_id: Any = self.tokenizer.eos_token_id
+        ids = self.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+        completion_ids = [[*row, eos_token_id] for row in ids]
+        completions: list[Any] = list(answers)
+        if is_conversational({"prompt": prompts[0]}):
+            completions = [[{"role": "assistant", "content": answer}] for answer in answers]
+        packed = pack_rows(
+            self.prompt_ids(prompts),
+            completion_ids,
+            pad_token_id=self.pad_token_id,
+            device=self.accelerator.device,
+        )
+        rows = [{"prompt": prompt} for prompt in prompts]
+        episodes = Episodes(rows, list(prompts), completions, completion_ids, [True] * len(rows), [packed])
+        with self._autocast():
+            rewards = collect_rewards(self.rewards, episodes, self.accelerator.device)
+        scores, kept = weighted_rewards(rewards, self.reward_weights, clip_range=self.args.reward_clip_range)
+        return [score if k else None for score, k in zip(scores.tolist(), kept.tolist(), strict=True)]
+
     def _active_scores(self, model: nn.Module, rows: PackedRows) -> Scores:
         return model(**rows._asdict(), temperature=self.args.temperature, with_entropies=True)
 
@@ -186,6 +225,7 @@ class ExperienceMaker:
     @torch.no_grad()
     def rollout(self, made: Experience, *, kl_coef: float) -> tuple[Rollout, dict[str, float]]:
         """Advantages and returns, standardized over all processes; and what they say of the critic."""
+        _check_finite(made)
         penalty = self.args.missing_eos_penalty or 0.0
         finished = torch.tensor(made.episodes.finished, device=made.scores.device)
         scores = made.scores - penalty * (~finished).float()

@@ -127,6 +127,10 @@ def build_roles(
 ) -> tuple[ActorCritic, list[Reward]]:
     """Policy and value in one module, and the rewards, sharing the policy's base where they can."""
     with_adapters = peft_config is not None or isinstance(policy, PeftModel)
+    if not with_adapters and getattr(policy, "quantization_method", None) is not None:
+        raise ValueError(
+            "A quantized model cannot be trained itself; train an adapter on it: peft_config=LoraConfig(...)."
+        )
     shared = [
         source
         for source in reward_funcs

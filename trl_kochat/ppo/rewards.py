@@ -4,7 +4,7 @@ Shapes in this file: B rollouts of one process, K reward sources.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from numbers import Real
@@ -57,21 +57,25 @@ class FunctionReward:
         skipped = ("prompt", "completion", "completion_ids")
         columns = {k: [row[k] for row in episodes.rows] for k in episodes.rows[0] if k not in skipped}
         with NamedInErrors(self.name):
-            rewards = list(
-                self.function(
-                    prompts=episodes.prompts,
-                    completions=episodes.completions,
-                    completion_ids=episodes.completion_ids,
-                    **columns,
-                )
+            given = self.function(
+                prompts=episodes.prompts,
+                completions=episodes.completions,
+                completion_ids=episodes.completion_ids,
+                **columns,
             )
+        if not isinstance(given, Iterable):
+            raise ValueError(
+                f"The reward function {self.name!r} returned {given!r}; return a list with one number, or None, for each "
+                "completion."
+            )
+        rewards: list[Any] = list(given)
         if len(rewards) != len(episodes.prompts):
             raise ValueError(
                 f"The reward function {self.name!r} returned {len(rewards)} rewards for {len(episodes.prompts)} "
                 "completions; return one for each, None where there is nothing to say."
             )
         for i, reward in enumerate(rewards):
-            number = reward.item() if isinstance(reward, torch.Tensor) else reward
+            number = reward.item() if isinstance(reward, torch.Tensor) and reward.numel() == 1 else reward
             if number is not None and not (isinstance(number, Real) and math.isfinite(number)):
                 raise ValueError(
                     f"The reward function {self.name!r} returned {reward!r} for completion {i} "
@@ -143,7 +147,17 @@ Reward = FunctionReward | AdapterReward | ModelReward
 
 def collect_rewards(rewards: Sequence[Reward], episodes: Episodes, device: torch.device) -> torch.Tensor:
     """What each source says of each completion, `(B, K)`; NaN for `None`."""
-    columns = [[math.nan if r is None else r for r in reward(episodes)] for reward in rewards]
+    columns = []
+    for reward in rewards:
+        given = reward(episodes)
+        for i, value in enumerate(given):
+            # In the tensor a NaN would say that there is no reward.
+            if value is not None and not math.isfinite(value):
+                raise ValueError(
+                    f"The reward model {reward.name!r} scores completion {i} ({episodes.completions[i]!r}) with {value}; "
+                    "its weights are broken, or overflow in this precision: try bf16 or float32."
+                )
+        columns.append([math.nan if value is None else value for value in given])
     return torch.tensor(columns, dtype=torch.float32, device=device).T
 
 

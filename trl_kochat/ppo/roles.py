@@ -81,14 +81,15 @@ class ActorCritic(nn.Module):
         self.value_trunk = value_trunk
         hidden_size = policy.config.get_text_config().hidden_size
 
+        reward_names = [REWARD, *(f"{REWARD}_{i + 1}" for i in range(1, len(reward_adapters or [])))]
+
         keep_4bit_gradients(policy)
         self.policy: Any  # a union of PeftModel and PreTrainedModel would be asked at every use which one it is
         if peft_config is not None or isinstance(policy, PeftModel):
-            self.policy = self._with_policy_adapter(policy, peft_config, reference)
+            self.policy = self._with_policy_adapter(policy, peft_config, reference, reward_names)
         else:
             self.policy = policy
-        for i, path in enumerate(reward_adapters or []):
-            name = REWARD if i == 0 else f"{REWARD}_{i + 1}"
+        for name, path in zip(reward_names, reward_adapters or [], strict=False):  # the first name is never free
             self._load_adapter(path, name, trainable=False)
             self.reward_heads[name] = ScalarHead(reward_head(path))
         self.reward_heads.requires_grad_(False)
@@ -112,7 +113,11 @@ class ActorCritic(nn.Module):
         self._settle_gradients()
 
     def _with_policy_adapter(
-        self, model: PreTrainedModel | PeftModel, peft_config: PeftConfig | None, reference: str
+        self,
+        model: PreTrainedModel | PeftModel,
+        peft_config: PeftConfig | None,
+        reference: str,
+        reward_names: list[str],
     ) -> PeftModel:
         """The model with a trainable adapter named `policy`; an adapter it had stays as the reference, or goes."""
         if not isinstance(model, PeftModel):
@@ -127,7 +132,7 @@ class ActorCritic(nn.Module):
             )
         tuner: Any = model.base_model
         given: str = tuner.active_adapter if isinstance(tuner.active_adapter, str) else tuner.active_adapter[0]
-        clash = sorted({POLICY, VALUE, REWARD} & model.peft_config.keys())
+        clash = sorted({POLICY, VALUE, *reward_names} & model.peft_config.keys())
         if clash:
             raise ValueError(
                 f"The model has an adapter named {clash[0]!r}, a name that PPO gives to its own; load it under "
@@ -153,7 +158,13 @@ class ActorCritic(nn.Module):
                 f"The adapter {path!r} shares its base with a LoRA policy; give the policy an adapter (peft_config=) "
                 "or pass the reward model as a model."
             )
-        self.policy.load_adapter(path, adapter_name=name, is_trainable=trainable)
+        result = self.policy.load_adapter(path, adapter_name=name, is_trainable=trainable)
+        odd = [*result.missing_keys, *(key for key in result.unexpected_keys if "score" not in key.split("."))]
+        if odd:
+            raise ValueError(
+                f"The adapter {path!r} does not belong to the policy's base: {len(odd)} tensors are on one side only, "
+                f"{odd[0]} for one."
+            )
 
     def _settle_gradients(self) -> None:
         """Note which parameters train: switching adapters in PEFT turns gradients on and off."""

@@ -115,6 +115,8 @@ class RowSampler(LogitsProcessor):
         token = torch.searchsorted(cumulative, self.uniforms[:, step, None] * total, right=True)
         # Rounded up to the total, a threshold would fall behind the last possible token.
         token = torch.minimum(token, torch.searchsorted(cumulative, total))
+        # NaN has no place in an order. What a diverged policy writes then does not matter: a rollout refuses it.
+        token = token.clamp(max=scores.shape[1] - 1)
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 
 

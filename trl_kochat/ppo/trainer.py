@@ -4,6 +4,7 @@ import copy
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,10 @@ class PPOTrainer(Trainer):
                 kl_horizon=args.kl_horizon,
             )
         return rollout
+
+    def score_answers(self, prompts: Sequence[Any], answers: Sequence[str]) -> list[float | None]:
+        """Rewards of answers, for `KoreanSamplesCallback(score=trainer.score_answers)`."""
+        return self.maker.score_answers(prompts, answers)
 
     def evaluation_loop(
         self,
