@@ -18,12 +18,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 from trl_kochat.callbacks import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback, run_report, samples
+from trl_kochat.ppo import PPOTrainer
 
 
 LIMIT = 0.05
 RECIPES = ("sft_kochatgpt", "reward_kochatgpt", "ppo_kochatgpt", "dpo_orca")
 CALLBACKS = (KoreanSamplesCallback, HealthGuardCallback, RunReportCallback)
-ASKED = ((samples, "generate_answers"), (samples, "score_completions"), (RunReportCallback, "_measure"))
+ASKED = (
+    (samples, "generate_answers"),
+    (samples, "score_completions"),
+    (PPOTrainer, "score_answers"),
+    (RunReportCallback, "_measure"),
+)
 ASKED_FOR = "asked for"
 
 

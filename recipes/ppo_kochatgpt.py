@@ -140,7 +140,8 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer_findings=findings,
         evaluate=lambda model: evaluate_ppo(trainer),
     )
-    for callback in (KoreanSamplesCallback(), HealthGuardCallback(), report):
+    samples = KoreanSamplesCallback(score=trainer.score_answers)
+    for callback in (samples, HealthGuardCallback(), report):
         trainer.add_callback(callback)
     with report:
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)

@@ -72,6 +72,9 @@ def test_two_steps_leave_an_adapter_and_a_report(recipe, tmp_path):
     for moment in ("before", "after"):
         assert BEFORE_AND_AFTER[metrics["method"]] <= metrics[moment].keys()
         assert all(math.isfinite(value) for value in metrics[moment].values())
+    lines = (tmp_path / "out" / "report" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    scores = [json.loads(line)["score"] for line in lines]
+    assert scores and all((score is not None) == (metrics["method"] in ("reward", "ppo")) for score in scores)
     if metrics["method"] == "dpo":
         assert metrics["before"]["accuracy"] == 0.5  # the policy is its reference
     rows = metrics["rows"]

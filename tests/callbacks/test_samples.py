@@ -170,6 +170,14 @@ def test_answers_of_ppo_carry_their_score(tmp_path):
     assert all("samples/score" in e for e in trainer.state.log_history if "samples/eos_rate" in e)
 
 
+def test_an_answer_may_have_no_score(tmp_path):
+    callback = KoreanSamplesCallback(max_new_tokens=4, score=lambda prompts, answers: [None, 1.0, None, 3.0])
+    trainer = sft_trainer(tmp_path, max_steps=1, callbacks=[callback])
+    trainer.train()
+    assert [sample.score for sample in kept(tmp_path)] == 2 * [None, 1.0, None, 3.0]
+    assert [e["samples/score"] for e in trainer.state.log_history if "samples/score" in e] == [2.0, 2.0]
+
+
 def test_a_tokenizer_that_emits_token_type_ids(tmp_path):
     callback = KoreanSamplesCallback(max_new_tokens=4)
     trainer = sft_trainer(tmp_path, max_steps=1, callbacks=[callback])

@@ -49,8 +49,8 @@ class KoreanSamplesCallback(TrainerCallback):
             always one round before the first step and one after the last.
         max_new_tokens (`int`, *optional*, defaults to `64`): Longest answer, in tokens.
         batch_size (`int`, *optional*, defaults to `8`): Prompts at a time.
-        score (`Callable`, *optional*): `score(prompts, answers)` gives a number for each answer, such as the reward
-            of PPO.
+        score (`Callable`, *optional*): `score(prompts, answers)` gives a number, or `None`, for each answer: the reward
+            of PPO with `score=trainer.score_answers`.
         output_dir (`str` or `Path`, *optional*): Where `report/` goes; the trainer's own if not given.
         generation_kwargs: Passed to [`generate_answers`]: `stop_strings`, `do_sample`, `temperature`, `seed`, ...
             Greedy unless told otherwise, so that two rounds differ by the model alone.
@@ -66,7 +66,7 @@ class KoreanSamplesCallback(TrainerCallback):
         every: int | None = None,
         max_new_tokens: int = 64,
         batch_size: int = 8,
-        score: Callable[[Sequence[Any], Sequence[str]], Sequence[float]] | None = None,
+        score: Callable[[Sequence[Any], Sequence[str]], Sequence[float | None]] | None = None,
         output_dir: str | os.PathLike[str] | None = None,
         **generation_kwargs: Any,
     ):
@@ -144,7 +144,8 @@ class KoreanSamplesCallback(TrainerCallback):
         answers = generate_answers(model, tokenizer, prompts, **self._generation)
         scores: Sequence[float | None] = [None] * len(answers)
         if self.score is not None:
-            scores = [float(score) for score in self.score(prompts, [answer.text for answer in answers])]
+            given = self.score(prompts, [answer.text for answer in answers])
+            scores = [None if score is None else float(score) for score in given]
         return [
             Sample(
                 step=step,
