@@ -10,7 +10,15 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 
 from tests.scripted_lm import scripted_llama
 from tests.tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
-from trl_kochat.evaluation import better_share, evaluate_answers, evaluate_dpo, evaluate_reward, evaluate_sft
+from trl_kochat.evaluation import (
+    better_share,
+    evaluate_answers,
+    evaluate_dpo,
+    evaluate_ppo,
+    evaluate_reward,
+    evaluate_sft,
+)
+from trl_kochat.ppo import PPOConfig, PPOTrainer
 
 
 TEXTS = [
@@ -143,6 +151,28 @@ def test_accuracy_by_rank_distance_is_of_the_pairs_at_that_distance(tokenizer):
     assert len(scores) == 3 and "accuracy_rank_distance_0" not in measured
     without = evaluate_reward(model, tokenizer, pairs().remove_columns("margin"))
     assert not any(name.startswith("accuracy_") for name in without)
+
+
+@pytest.mark.parametrize("kl_coef", [0.05, 0.0])
+@pytest.mark.parametrize("reward", [1.0, None])
+def test_what_ppo_did_not_measure_is_left_out(tokenizer, tmp_path, kl_coef, reward):
+    prompts = Dataset.from_list([{"prompt": turn("user", prompt)} for prompt, *_ in TEXTS])
+    args = PPOConfig(
+        str(tmp_path),
+        per_device_train_batch_size=2,
+        max_completion_length=4,
+        kl_coef=kl_coef,
+        value_trunk="policy",
+        report_to="none",
+        use_cpu=True,
+    )
+    trainer = PPOTrainer(
+        tiny_llama(), lambda prompts, **kwargs: [reward] * len(prompts), args, prompts, prompts, tokenizer
+    )
+    measured = evaluate_ppo(trainer)
+    assert measured.keys() >= {"eos_rate", "mean_length", "repetition", "hanja", "latin"}
+    assert ("kl" in measured) == (kl_coef > 0)  # without it there is no reference
+    assert ("reward" in measured) == ("reward_std" in measured) == (reward is not None)
 
 
 def test_equal_answers_are_ties_and_count_half(tokenizer):

@@ -148,4 +148,6 @@ def evaluate_ppo(trainer: Trainer) -> dict[str, float]:
     names = ("reward", "reward_std", "kl", "eos_rate", "mean_length")
     completions = [row["completion"] for row in trainer.eval_completions]  # type: ignore[attr-defined]
     texts = [text if isinstance(text, str) else text[-1]["content"] for text in completions]
-    return {**{name: metrics[f"eval_{name}"] for name in names}, **summarize_health(texts)}
+    # There is no KL without a reference (kl_coef=0), and no reward where every source said `None`.
+    measured = {name: metrics[f"eval_{name}"] for name in names if f"eval_{name}" in metrics}
+    return {**measured, **summarize_health(texts)}
