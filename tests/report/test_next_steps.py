@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 from peft import LoraConfig, get_peft_model
 
@@ -35,6 +37,11 @@ def test_the_page_tells_how_to_load_what_the_run_saved(tmp_path, method, peft):
 def test_each_stage_names_the_next(tmp_path):
     assert "reward_kochatgpt" in steps_for("sft", tmp_path, {})[1].code
     assert "ppo_kochatgpt" in steps_for("reward", tmp_path, {})[1].code
+
+
+def test_commands_name_the_run_as_a_shell_reads_it():
+    _, ppo, report = (shlex.split(step.code) for step in steps_for("reward", "my runs/rm", {}))
+    assert ppo[-2:] == ["--reward_adapter", "my runs/rm"] and "my runs/rm" in report
 
 
 def test_a_run_of_unknown_place_has_no_model_to_load():

@@ -181,6 +181,18 @@ def test_histograms_of_scores_before_and_after(tmp_path):
     assert "Rewards of held-out answers" in page.text
 
 
+@pytest.mark.parametrize("scores", [[None, None], []])
+def test_a_model_whose_scores_are_no_numbers_has_a_page_without_histogram(tmp_path, scores):
+    lists = {"chosen_scores": scores, "rejected_scores": scores}
+    page = page_of(make_run(tmp_path, "reward", distributions={"before": lists, "after": lists}))
+    assert "reward_recipe" in page.text and "Rewards of held-out answers" not in page.text
+
+
+def test_facts_that_nobody_knows_are_left_out(tmp_path):
+    folder = make_run(tmp_path, rows={"read": 3, "dropped": None}, tokenizer=[{"code": "pad_is_eos"}])
+    assert "pad_is_eos" in page_of(folder).text
+
+
 def test_ids_in_drawings_are_unique_on_a_page(tmp_path):
     folders = [make_run(tmp_path / method, method) for method in METHODS]
     write_comparison(folders, tmp_path / "comparison.html")

@@ -1,5 +1,6 @@
 """What to do with the model of a finished run."""
 
+import shlex
 from typing import NamedTuple
 
 from .record import RunRecord
@@ -15,13 +16,16 @@ def next_steps(record: RunRecord) -> list[NextStep]:
     folder = record.run["output_dir"]
     if folder is None:
         return []
+    quoted = shlex.quote(folder)
     peft = record.run["settings"].get("lora") is not None
     steps = [NextStep("Load the model:", _loading(record.method, folder, peft))]
     if record.method == "sft":
         steps.append(NextStep("Then the reward model of the pipeline:", "trl-kochat reward_kochatgpt"))
     if record.method == "reward":
-        steps.append(NextStep("Then PPO with this reward model:", "trl-kochat ppo_kochatgpt"))
-    steps.append(NextStep("Make this page again, or one that compares runs:", f"trl-kochat report {folder} [RUN ...]"))
+        steps.append(
+            NextStep("Then PPO with this reward model:", f"trl-kochat ppo_kochatgpt --reward_adapter {quoted}")
+        )
+    steps.append(NextStep("Make this page again, or one that compares runs:", f"trl-kochat report {quoted} [RUN ...]"))
     return steps
 
 

@@ -98,7 +98,14 @@ def write_page(folder: Path) -> Path:
 def _figures(record: RunRecord) -> list[tuple[str, Plot, Figure]]:
     """File name, what it shows and the figure, in the order of the page."""
     figures = []
-    if any(name.startswith("chosen") for lists in record.distributions.values() for name in lists):
+    chosen = [
+        value
+        for lists in record.distributions.values()
+        for name, values in lists.items()
+        if name.startswith("chosen")
+        for value in values
+    ]
+    if any(value is not None for value in chosen):  # a diverged model has none
         plot = Plot(
             "scores", "Rewards of held-out answers", (), "The less the two overlap, the better they are told apart."
         )
