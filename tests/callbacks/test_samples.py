@@ -157,6 +157,16 @@ def test_a_reward_model_scores_rows_and_generates_nothing(tmp_path, capsys):
     assert "[chosen]" in capsys.readouterr().out
 
 
+def test_answers_that_pairs_of_a_ranking_share_are_shown_once(tmp_path):
+    best, middle, worst = "좋은 답이에요.", "그저 그래요.", "몰라."
+    pairs = [
+        {"prompt": "질문", "chosen": a, "rejected": b} for a, b in [(best, middle), (best, worst), (middle, worst)]
+    ]
+    reward_trainer(tmp_path, max_steps=1, callbacks=[KoreanSamplesCallback(pairs, every=10)]).train()
+    shown = [(s.side, s.answer) for s in kept(tmp_path) if s.step == 0]
+    assert sorted(shown) == sorted([("chosen", best), ("chosen", middle), ("rejected", middle), ("rejected", worst)])
+
+
 def test_a_reward_model_without_answers_to_score_says_what_to_give(tmp_path):
     with pytest.raises(ValueError, match="'chosen' and 'rejected'"):
         reward_trainer(tmp_path, max_steps=1, callbacks=[KoreanSamplesCallback()]).train()

@@ -165,8 +165,13 @@ class KoreanSamplesCallback(TrainerCallback):
                 "A reward model scores answers and writes none: give KoreanSamplesCallback preference rows with "
                 "'prompt', 'chosen' and 'rejected', such as held_out.select(range(4))."
             )
-        pairs = [(row["prompt"], side, row[side]) for row in self.rows for side in ("chosen", "rejected")]
-        prompts, sides, answers = zip(*pairs, strict=True)
+        # Pairs of one ranking share their answers.
+        pairs = {
+            (prompt_text(row["prompt"]), side, prompt_text(row[side])): (row["prompt"], side, row[side])
+            for row in self.rows
+            for side in ("chosen", "rejected")
+        }
+        prompts, sides, answers = zip(*pairs.values(), strict=True)
         scores = score_completions(model, tokenizer, prompts, answers, batch_size=self._generation["batch_size"])
         return [
             Sample(step=step, prompt=prompt, answer=prompt_text(answer), side=side, score=score)
