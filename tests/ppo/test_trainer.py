@@ -609,6 +609,10 @@ BAD_INPUT = {
     "two values": (lambda: dict(value_trunk="policy", value_model=tiny_reward_model()), "drop one"),
     "another vocabulary": (lambda: dict(reward_funcs=tiny_reward_model(vocab_size=10)), "another tokenizer"),
     "a prompt that is None": (lambda: dict(rows=one(*PROMPTS, None)), "row 20 of train_dataset is None"),
+    "a column like an argument": (
+        lambda: dict(rows=ROWS.add_column("completions", PROMPTS)),
+        "train_dataset has a column 'completions'.*rename",
+    ),
     "prompts that are numbers": (lambda: dict(rows=one(*range(20))), "row 0 of train_dataset is 0"),
     "a conversation without a message": (
         lambda: dict(rows=one(*([{"role": "user", "content": p}] for p in PROMPTS), [])),

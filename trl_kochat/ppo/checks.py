@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from .config import PPOConfig
 from .experience import ExperienceMaker
+from .rewards import FunctionReward
 
 
 def as_list(given: Any) -> list[Any]:
@@ -54,6 +55,11 @@ def check_datasets(
             raise ValueError(f"{name} is a stream; PPOTrainer needs a Dataset, whose order it can resume.")
         if not isinstance(dataset, Dataset) or len(dataset) == 0 or "prompt" not in dataset.column_names:
             raise ValueError(f"{name} has no prompts; pass a Dataset with a column 'prompt' and at least one row.")
+        clash = sorted({"prompts", "completions"} & set(dataset.column_names))
+        if clash and any(isinstance(reward, FunctionReward) for reward in maker.rewards):
+            raise ValueError(
+                f"{name} has a column {clash[0]!r}, and reward functions get an argument of that name: rename the column."
+            )
         _check_lengths(name, dataset["prompt"][:], maker, args, config)
     if len(train_dataset) < args.episodes_per_rollout:
         raise ValueError(
