@@ -23,8 +23,9 @@ from .measuring import measuring, policy_of
 
 logger = logging.getLogger(__name__)
 
-# Writing while training goes on takes at most this share of its time (ours): once for the numbers, once for the page.
-WRITING_SHARE = 0.01
+# Writing while training goes on takes at most these shares of its time (ours). The page, which can be made again from
+# the numbers, is drawn the more seldom.
+WRITING_SHARE, DRAWING_SHARE = 0.01, 0.005
 
 
 class Paced:
@@ -98,7 +99,7 @@ class RunReportCallback(TrainerCallback):
         self._started = 0.0
         self._seconds_before = 0.0
         self._write_numbers = Paced(WRITING_SHARE, self._save)
-        self._write_page = Paced(WRITING_SHARE, self._draw)
+        self._write_page = Paced(DRAWING_SHARE, self._draw)
 
     # The context manager: a callback is not told of exceptions.
 
@@ -222,4 +223,4 @@ class RunReportCallback(TrainerCallback):
 
     def _draw(self) -> None:
         assert self.folder is not None
-        write_page(self.folder)
+        write_page(self.folder, png=self.record.run["status"] != "running")

@@ -65,8 +65,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def write_page(folder: Path) -> Path:
+def write_page(folder: Path, *, png: bool = True) -> Path:
     """Make plots and `index.html` of a report from its `metrics.json` and `samples.jsonl`.
+
+    Args:
+        png (`bool`, *optional*, defaults to `True`): Whether to draw the PNG files too; the page has plots of its own.
 
     Raises:
         ValueError: The folder holds no report.
@@ -74,7 +77,7 @@ def write_page(folder: Path) -> Path:
     record = RunRecord.load(folder)
     samples = read_samples(folder)
     figures = _figures(record)
-    for name, _, figure in figures:
+    for name, _, figure in figures if png else ():
         (folder / f"{name}.png").write_bytes(plots.to_png(figure))
     page = (
         _environment()
