@@ -2,7 +2,7 @@ import json
 from importlib.resources import files
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.tokenizers import byte_fallback, healthy, kogpt2_like
@@ -150,6 +150,8 @@ def tokenizer(request, tmp_path_factory):
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(st.sampled_from("안녕하세요 뷁쌤😀👍🏻a.\n")), border=st.integers(0, 20))
+@example(text="뷁뷁뷁뷁", border=0)  # written in bytes, more of them than the context looks back
+@example(text="뷁" * 9, border=0)
 def test_pieces_are_the_text_and_count_every_token(tokenizer, text, border):
     ids = tokenizer.encode(text, add_special_tokens=False)
     found = pieces(tokenizer, ids[border:], ids[:border])

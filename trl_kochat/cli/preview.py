@@ -141,7 +141,7 @@ def pieces(
     tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], before: Sequence[int] = ()
 ) -> list[tuple[str, int]]:
     """The text of each token and the number of tokens it took: a character written byte by byte is one piece."""
-    context = list(before[-_CONTEXT:])
+    context = _last_whole(tokenizer, before)
     found: list[tuple[str, int]] = []
     piece: list[int] = []
     for position, token_id in enumerate(ids, start=1):
@@ -151,6 +151,16 @@ def pieces(
         if text.endswith("\ufffd") and len(piece) < 4 and position < len(ids):
             continue
         found.append((text, len(piece)))
-        context = (context + piece)[-_CONTEXT:]
+        context = _last_whole(tokenizer, context + piece)
         piece = []
     return found
+
+
+def _last_whole(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> list[int]:
+    """Some of the last ids, cut where a character begins: bytes without their first spoil those that follow."""
+    start = max(0, len(ids) - _CONTEXT)
+    while (
+        start > 0 and str(tokenizer.decode(list(ids[start:]))).startswith("\ufffd") and len(ids) - start < _CONTEXT + 4
+    ):
+        start -= 1
+    return list(ids[start:])
