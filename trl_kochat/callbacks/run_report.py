@@ -1,6 +1,7 @@
 """The callback that keeps the run report."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Writing while training goes on takes at most these shares of its time (ours). The page, which can be made again from
 # the numbers, is drawn the more seldom.
-WRITING_SHARE, DRAWING_SHARE = 0.01, 0.005
+WRITING_SHARE, DRAWING_SHARE = 0.01, 0.003
 
 
 class Paced:
@@ -34,7 +35,7 @@ class Paced:
     def __init__(self, share: float, action: Callable[[], None]):
         self._share = share
         self._action = action
-        self._next = 0.0
+        self._next = math.inf  # nothing is due before the first time, which `now` is
 
     def when_due(self) -> None:
         if time.perf_counter() >= self._next:
