@@ -33,7 +33,7 @@ real: install
 	$(BIN)/python recipes/dpo_orca.py --config recipes/configs/dpo_orca_real.yaml \
 		--model_name_or_path $(REAL_MODEL) --dataset_name $(ORCA)
 
-# Train the embedded model again, some 8 minutes on two cores. CHATBOT_DATA=path takes a local copy of ChatbotData.csv.
+# Train the embedded model again, some 12 minutes on a busy core. CHATBOT_DATA=path takes a local copy of ChatbotData.csv.
 tiny-ko: install
 	$(BIN)/python -m pip install --quiet chatterbot-corpus
 	$(BIN)/python scripts/make_tiny_ko.py $(if $(CHATBOT_DATA),--chatbot_data $(CHATBOT_DATA))

@@ -17,7 +17,6 @@ import os
 # TRL sends a ping when a trainer is built, unless this is set before its import. Set it to 0 if you want that.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from trl_kochat import (
@@ -29,6 +28,7 @@ from trl_kochat import (
     format_dataset,
     split_by_prompt,
 )
+from trl_kochat.adapters import attach_adapter
 from trl_kochat.evaluation import evaluate_ppo
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.kochatgpt import to_prompt_only
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     config.model_init_kwargs = None  # they are in the model now
     trainer = PPOTrainer(
-        PeftModel.from_pretrained(base, sft_adapter, is_trainable=True),
+        attach_adapter(base, sft_adapter, "sft"),
         reward_funcs=reward_adapter,
         args=config,
         train_dataset=train,

@@ -261,3 +261,17 @@ def test_an_earlier_stage_is_found_where_it_was_left(monkeypatch, tmp_path):
         (tmp_path / folder / "adapter_config.json").write_text("{}")
     assert find_stage("sft_kochatgpt", None, "gpu") == "runs/sft_kochatgpt"
     assert find_stage("sft_kochatgpt", "elsewhere", "cpu") == "elsewhere"
+
+
+def test_another_loss_leaves_the_weights_of_the_presets_losses(tmp_path):
+    presets = {"cpu": {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.05], "dataset_name": ["rows"]}}
+
+    def loss(*argv):
+        config = parse("r", DPOConfig, presets, ["--preset", "cpu", *argv])[2]
+        return config.loss_type, config.loss_weights
+
+    file = tmp_path / "run.yaml"
+    file.write_text("loss_type: [ipo]\n")
+    assert loss() == (["sigmoid", "sft"], [1.0, 0.05])
+    assert loss("--loss_type", "ipo") == loss("--loss_type=ipo") == loss("--config", str(file)) == (["ipo"], None)
+    assert loss("--loss_type", "ipo", "sft", "--loss_weights", "1", "0.1") == (["ipo", "sft"], [1.0, 0.1])

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
+
+from tests.tiny_lm import tiny_llama
 
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.py"))
@@ -113,3 +116,12 @@ def test_a_prompt_longer_than_max_length_is_counted(monkeypatch, tmp_path, capsy
     recipe.main(["--preset", "cpu", "--dataset_name", "rows.json", "--max_length", "64", "--dry_run"])
     out = capsys.readouterr().out
     assert "dropped: too_long 1" in out and "1 rows cut at --max_length 64" in out
+
+
+def test_ppo_says_that_an_sft_adapter_belongs_to_another_base(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = get_peft_model(tiny_llama(), LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"))
+    other.save_pretrained(tmp_path / "other")
+    (path,) = [path for path in RECIPES if path.stem == "ppo_kochatgpt"]
+    with pytest.raises(ValueError, match="does not belong to the base model"):
+        load(path).main(["--preset", "cpu", "--sft_adapter", str(tmp_path / "other")])

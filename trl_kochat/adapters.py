@@ -214,7 +214,7 @@ def keep_4bit_gradients(model: torch.nn.Module) -> None:
     not their gradient, and nothing but a warning tells.
     """
     for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
+        if getattr(module, "support_avx512bf16_for_cpu", False):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
             # Weights that are repacked already: taking the state puts them back.
             module.state_dict()

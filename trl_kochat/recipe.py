@@ -150,6 +150,9 @@ def _parse(
     parser = TrlParser(kinds, prog=f"{recipe}.py", allow_abbrev=False)
     known = {f.name for kind in kinds for f in fields(kind)}
     values = {"output_dir": f"runs/{recipe}", **precision(preset), **presets[preset]}
+    given = in_file.keys() | {key.removeprefix("--").partition("=")[0] for key in argv if key.startswith("--")}
+    if "loss_type" in given:
+        values.pop("loss_weights", None)  # a preset's weights belong to its own losses
     unknown_in_preset = parser.set_defaults_with_config(**values)
     assert not unknown_in_preset, unknown_in_preset
     _refuse_unknown(in_file.keys() - {"env"} - known, known, f"in {asked.config}")

@@ -162,7 +162,7 @@ def to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context(_STYLE):  # ticks are made while drawing
         figure.savefig(buffer, format="png", dpi=180, facecolor="white", metadata={"Software": None})
-    figure.set_layout_engine("none")  # the layout just found serves the SVG too, and takes half of the time
+    figure.set_layout_engine("none")  # the layout just found serves the SVG too
     return buffer.getvalue()
 
 
