@@ -282,3 +282,11 @@ def test_a_whole_model_that_lost_its_head_is_an_error(model, tmp_path):
     save_file(kept, weights, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="no weights for score.weight"):
         load_reward_model(tmp_path)
+
+
+def test_a_model_in_training_is_scored_without_dropout_and_goes_on_training(tokenizer):
+    config = LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", lora_dropout=0.5, init_lora_weights=False)
+    model = get_peft_model(tiny_reward_model(), config)
+    expected = score_completions(model.eval(), tokenizer, PROMPTS, COMPLETIONS)
+    assert score_completions(model.train(), tokenizer, PROMPTS, COMPLETIONS) == expected
+    assert all(module.training for module in model.modules())
