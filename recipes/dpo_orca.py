@@ -20,6 +20,7 @@ from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCall
 from trl_kochat.evaluation import evaluate_answers, evaluate_dpo
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.orca import to_preference
+from trl_kochat.processes import say
 from trl_kochat.recipe import (
     announce,
     describe,
@@ -140,8 +141,8 @@ def main(argv: list[str] | None = None) -> None:
     with report:
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model()
-    print(f"Adapter: {config.output_dir}")
-    print(f'Load it: AutoPeftModelForCausalLM.from_pretrained("{config.output_dir}")')
+    say(f"Adapter: {config.output_dir}")
+    say(f'Load it: AutoPeftModelForCausalLM.from_pretrained("{config.output_dir}")')
     trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
 
 

@@ -32,6 +32,7 @@ from trl_kochat.adapters import attach_adapter
 from trl_kochat.evaluation import evaluate_ppo
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.kochatgpt import to_prompt_only
+from trl_kochat.processes import say
 from trl_kochat.recipe import (
     StageArguments,
     announce,
@@ -149,8 +150,8 @@ def main(argv: list[str] | None = None) -> None:
     with report:
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model()
-    print(f"Adapter: {config.output_dir}")
-    print(
+    say(f"Adapter: {config.output_dir}")
+    say(
         f"Compare: trl-kochat generate {model_args.model_name_or_path} --adapter {sft_adapter} "
         f"--adapter {config.output_dir}"
     )

@@ -19,6 +19,7 @@ from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCall
 from trl_kochat.evaluation import evaluate_reward
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.kochatgpt import to_preference
+from trl_kochat.processes import say
 from trl_kochat.recipe import (
     announce,
     describe,
@@ -142,12 +143,12 @@ def main(argv: list[str] | None = None) -> None:
     trainer.save_model()
 
     # 5. Look at it as the course does
-    print(f"Scores of answers to {QUESTION!r}, worst first:")
+    say(f"Scores of answers to {QUESTION!r}, worst first:")
     scores = score_completions(trainer.model, tokenizer, [QUESTION] * len(DESCRIPTIONS), DESCRIPTIONS)
     for score, text in sorted(zip(scores, DESCRIPTIONS, strict=True)):
-        print(f"{score:8.3f}  {text}")
-    print(f"Adapter with its score head: {config.output_dir}")
-    print(f"Score with it: trl-kochat score {config.output_dir} --prompt PROMPT --completion ANSWER")
+        say(f"{score:8.3f}  {text}")
+    say(f"Adapter with its score head: {config.output_dir}")
+    say(f"Score with it: trl-kochat score {config.output_dir} --prompt PROMPT --completion ANSWER")
     trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
 
 

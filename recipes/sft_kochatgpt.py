@@ -19,6 +19,7 @@ from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCall
 from trl_kochat.evaluation import evaluate_answers, evaluate_sft
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.kochatgpt import dialogue_to_prompt_completion, to_prompt_completion
+from trl_kochat.processes import say
 from trl_kochat.recipe import (
     announce,
     describe,
@@ -138,8 +139,8 @@ def main(argv: list[str] | None = None) -> None:
     with report:
         trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model()
-    print(f"Adapter: {config.output_dir}")
-    print(f"Talk to it: trl-kochat generate {model_args.model_name_or_path} --adapter {config.output_dir}")
+    say(f"Adapter: {config.output_dir}")
+    say(f"Talk to it: trl-kochat generate {model_args.model_name_or_path} --adapter {config.output_dir}")
     trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
 
 

@@ -16,6 +16,8 @@ FLOORS = {
     "text": 0,
     "logps": 0,
     "adapters": 0,
+    "processes": 0,
+    "versions": 0,
     "formatters": 1,
     "loading": 1,
     "tokenizer": 1,

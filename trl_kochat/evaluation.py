@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from .generation import generate_answers
 from .logps import response_logps
+from .processes import is_main_process
 from .scoring import score_completions
 from .text.health import summarize_health
 
@@ -35,7 +36,7 @@ def evaluate_sft(
 ) -> dict[str, float]:
     """`eval_loss`: mean negative log-probability of an answer token, EOS included, over all held-out answers."""
     logps: list[torch.Tensor] = []
-    for row in tqdm(list(rows), desc="Measuring held-out answers", leave=False):
+    for row in tqdm(list(rows), desc="Measuring held-out answers", leave=False, disable=not is_main_process()):
         answer = row["completion"][-1]["content"]
         logps += response_logps(model, tokenizer, row["prompt"], [answer], per_token=True)
     return {"eval_loss": -torch.cat(logps).mean().item()}
@@ -115,7 +116,7 @@ def evaluate_dpo(
         raise ValueError("A model without adapters is its own reference: pass ref_model.")
     sums: dict[str, list[list[float]]] = {"policy": [], "reference": []}
     means: list[list[float]] = []
-    for row in tqdm(list(rows), desc="Measuring held-out pairs", leave=False):
+    for row in tqdm(list(rows), desc="Measuring held-out pairs", leave=False, disable=not is_main_process()):
         answers = [row[column][-1]["content"] for column in ("chosen", "rejected")]
         per_token = response_logps(model, tokenizer, row["prompt"], answers, per_token=True)
         sums["policy"].append([logps.sum().item() for logps in per_token])

@@ -27,6 +27,7 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 from .adapters import keep_4bit_gradients
 from .formatters import RowCounts
 from .loading import load_rows
+from .processes import hush_other_processes, say
 from .sample import SAMPLE_DIR
 
 
@@ -157,6 +158,7 @@ def _parse(
     assert not unknown_in_preset, unknown_in_preset
     _refuse_unknown(in_file.keys() - {"env"} - known, known, f"in {asked.config}")
     arguments, config, model_args, rest = parser.parse_args_and_config(argv, return_remaining_strings=True)
+    hush_other_processes()  # the config above started the process group
     _refuse_unknown([key.partition("=")[0] for key in rest if key.startswith("-")], known, "on the command line")
     if rest:
         raise ValueError(f"Nothing takes the arguments {' '.join(rest)}.")
@@ -209,7 +211,7 @@ def lora_arguments(model_args: ModelConfig, config: Any) -> tuple[BitsAndBytesCo
     Without bitsandbytes (macOS) it says so in one line, and LoRA trains without 4-bit.
     """
     if (model_args.load_in_4bit or model_args.load_in_8bit) and importlib.util.find_spec("bitsandbytes") is None:
-        print("bitsandbytes is not installed here: training LoRA without 4-bit.")
+        say("bitsandbytes is not installed here: training LoRA without 4-bit.")
         model_args.load_in_4bit = model_args.load_in_8bit = False
     # `ModelConfig` reaches a model loaded by the trainer through `model_init_kwargs` only.
     given = {
@@ -244,11 +246,11 @@ def set_up_wandb(config: TrainingArguments) -> None:
     if "wandb" not in reported_to:
         return
     if importlib.util.find_spec("wandb") is None:
-        print("wandb is not installed (pip install 'trl_kochat[wandb]'): logging to the terminal and the report only.")
+        say("wandb is not installed (pip install 'trl_kochat[wandb]'): logging to the terminal and the report only.")
         config.report_to = [name for name in reported_to if name != "wandb"]
     elif "WANDB_MODE" not in os.environ and not _has_wandb_key():
         os.environ["WANDB_MODE"] = "offline"
-        print("No wandb key found: wandb logs offline; `wandb sync wandb/offline-run-*` uploads the runs later.")
+        say("No wandb key found: wandb logs offline; `wandb sync wandb/offline-run-*` uploads the runs later.")
 
 
 def _has_wandb_key() -> bool:
@@ -265,10 +267,9 @@ def announce(plan: RunPlan, arguments: RecipeArguments, model_args: ModelConfig)
     """Print the first line of a run: what is taken and why."""
     tuning = f"LoRA r {model_args.lora_r}" if model_args.use_peft else "all parameters"
     bits = "4-bit " if model_args.load_in_4bit else "8-bit " if model_args.load_in_8bit else ""
-    print(
+    say(
         f"{plan.recipe}: preset {plan.preset} ({plan.reason}), {Path(str(model_args.model_name_or_path)).name}, "
-        f"{bits}{tuning} in {model_args.dtype}, rows of {', '.join(Path(name).name for name in arguments.dataset_name)}",
-        flush=True,
+        f"{bits}{tuning} in {model_args.dtype}, rows of {', '.join(Path(name).name for name in arguments.dataset_name)}"
     )
 
 
@@ -286,11 +287,11 @@ def find_stage(recipe: str, given: str | None, preset: str) -> str:
     """
     folder = Path(given or f"runs/{recipe}")
     if (folder / "adapter_config.json").is_file():
-        print(f"Stage {recipe}: {folder}")
+        say(f"Stage {recipe}: {folder}")
         return str(folder)
     embedded = SAMPLE_DIR / f"tiny-ko-{recipe.partition('_')[0]}"
     if given is None and preset == "cpu" and embedded.is_dir():
-        print(f"Stage {recipe}: the embedded adapter (there is none in {folder})")
+        say(f"Stage {recipe}: the embedded adapter (there is none in {folder})")
         return str(embedded)
     raise ValueError(f"No adapter in {folder}. Make it first: trl-kochat {recipe} --preset {preset}")
 
@@ -328,7 +329,7 @@ def cut_prompts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length
     dataset = dataset.map(cut, desc="Cutting long prompts")
     number = sum(dataset["is_cut"])
     if number:
-        print(f"{number} prompts cut to --max_prompt_length {max_length} tokens.")
+        say(f"{number} prompts cut to --max_prompt_length {max_length} tokens.")
     return dataset.remove_columns("is_cut")
 
 
@@ -341,9 +342,9 @@ def row_summary(counts: RowCounts, train: Dataset, evaluation: Dataset, trainer:
     cut = sum(_count_cut(kept, max_length, trainer.processing_class.eos_token_id) for _, kept in sides.values())
     if too_long:
         summary["dropped"]["too_long"] = too_long
-        print(f"{too_long} rows left out: too long to learn from within --max_length {max_length} tokens.")
+        say(f"{too_long} rows left out: too long to learn from within --max_length {max_length} tokens.")
     if cut:
-        print(f"{cut} rows cut at --max_length {max_length} tokens; a cut answer does not teach where to end.")
+        say(f"{cut} rows cut at --max_length {max_length} tokens; a cut answer does not teach where to end.")
     for side, (_, kept) in sides.items():
         if not len(kept):
             raise ValueError(f"No {side} row is left within --max_length {max_length} tokens; raise it.")
@@ -372,22 +373,22 @@ def describe(
 ) -> None:
     """Print what `--dry_run` shows: rows with counts, rendered examples and trainable parameters."""
     dropped = ", ".join(f"{reason} {count}" for reason, count in rows["dropped"].items()) or "none"
-    print(
+    say(
         f"rows: {rows['read']:,} read, {rows['made']:,} made, dropped: {dropped}; "
         f"{rows['train']:,} to train on, {rows['eval']:,} held out"
     )
     for number, row in enumerate(train.select(range(min(num_examples, len(train))))):
         start = str(tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True))
-        print(f"--- example {number + 1}, as the model sees it\n{start}", end="")
+        say(f"--- example {number + 1}, as the model sees it\n{start}", end="")
         for column in ("completion", "chosen", "rejected"):
             if column in row:
                 whole = str(tokenizer.apply_chat_template(row["prompt"] + row[column], tokenize=False))
-                print(f"\n[{column}] {whole.removeprefix(start)}", end="")
-        print()
+                say(f"\n[{column}] {whole.removeprefix(start)}", end="")
+        say()
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     # A 4-bit layer stores two weights in one element; PEFT's own count knows.
     every = trainer.model.get_nb_trainable_parameters()[1] if hasattr(trainer.model, "peft_config") else None
     every = every or sum(p.numel() for p in trainer.model.parameters())
-    print(f"trainable parameters: {trainable:,} of {every:,} ({trainable / every:.2%})")
-    print(f"output: {trainer.args.output_dir}")
-    print("--dry_run: stopped before the first step.")
+    say(f"trainable parameters: {trainable:,} of {every:,} ({trainable / every:.2%})")
+    say(f"output: {trainer.args.output_dir}")
+    say("--dry_run: stopped before the first step.")
