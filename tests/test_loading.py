@@ -349,3 +349,54 @@ def test_the_real_files_are_read_whole(assets):
     assert len(dialogues) == 439
     rows = format_dataset(dialogues)
     assert len(rows) == sum(turn["speaker"] == "챗봇" for row in dialogues for turn in row["conversation"]) == 1756
+
+
+@pytest.mark.parametrize(
+    "name", ["text", "json", "csv", "parquet", "imagefolder", "*", "owner/*", "a b", "owner/x.py"]
+)
+def test_a_name_that_is_no_repository_never_reaches_the_datasets_library(tmp_path, monkeypatch, name):
+    """Its own readers go by such names, and `text` read whatever files lie in the working folder as rows."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "secret.py", "not rows")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: pytest.fail("asked the datasets library"))
+    with pytest.raises(ValueError, match="is named owner/name"):
+        load_rows(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 300, "a" * 300 + ".json", "a\0.json", "~nobody-of-that-name/x.json", "http://["]
+)
+def test_a_name_that_no_file_can_have_is_refused_in_our_words(name):
+    with pytest.raises(ValueError, match="There is no file or folder|is no URL"):
+        load_rows(name)
+
+
+def test_a_dataset_that_comes_with_a_script_is_refused_in_our_words(monkeypatch):
+    def as_datasets_does(*args, **kwargs):
+        raise RuntimeError("Dataset scripts are no longer supported, but found name.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", as_datasets_does)
+    with pytest.raises(ValueError, match=r"owner/name here, .*scripts are no longer supported"):
+        load_rows("owner/name")
+
+
+def test_a_quotation_mark_left_open_in_the_header_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"rows\.csv, in the row that begins on line 1"):
+        load_rows(write(tmp_path, "rows.csv", '"a" b,c\n1,2\n'))
+
+
+def test_a_parquet_file_with_a_broken_middle_is_said(tmp_path):
+    path = tmp_path / "rows.parquet"
+    datasets.Dataset.from_list(ROWS * 50).to_parquet(path)
+    data = path.read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    for at in (4, footer):  # the header of the first page; the file's own description
+        path.write_bytes(data[:at] + b"\xff" * 20 + data[at + 20 :])
+        with pytest.raises(ValueError, match=r"rows\.parquet is a broken parquet file"):
+            load_rows(path)
+
+
+def test_a_huge_value_does_not_fill_the_message(tmp_path):
+    with pytest.raises(ValueError, match="element 0") as refused:
+        load_rows(write(tmp_path, "rows.json", json.dumps(["가" * 10_000])))
+    assert len(str(refused.value)) < 500

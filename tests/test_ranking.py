@@ -50,3 +50,10 @@ def test_a_pair_for_each_two_answers_of_different_rank(ranks):
 def test_what_is_no_ranking_is_an_error_that_shows_it(ranks, message):
     with pytest.raises(ValueError, match=message):
         check_ranks(ranks, 3)
+
+
+def test_a_number_that_python_does_not_write_is_refused_in_our_words():
+    with pytest.raises(ValueError, match="is not a finite number"):
+        check_ranks([0, 10**5_000], 2)
+    with pytest.raises(ValueError, match="give one rank per answer"):
+        check_ranks([0, 10**5_000], 3)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .text.prompts import prompt_key, prompt_text
+from .text.shown import cut, listed, shown
 
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def load_rows(
             - an `http(s)` URL of a file, kept in the datasets cache;
             - the name of one of the course's files (`COURSE_FILES`), fetched from its public repository when there is
               no local file of that name;
-            - the id of a dataset on the Hugging Face Hub, `owner/name`.
+            - the id of a dataset on the Hugging Face Hub, `owner/name`; one that needs a script of its own is refused.
         split (`str`, *optional*, defaults to `"train"`): Split of a dataset on the Hub, or of a saved `DatasetDict`.
         streaming (`bool`, *optional*, defaults to `False`): Read row by row while the rows are used. A JSON array and
             dialogues are still read whole.
@@ -71,15 +73,19 @@ def load_rows(
     import datasets
 
     if not isinstance(source, str | PathLike) or not str(source).strip():
-        raise ValueError(f"load_rows takes a file, folder, URL or Hub id, not {source!r}; one call for each source.")
-    if urlsplit(str(source)).scheme in ("http", "https"):
+        raise ValueError(
+            f"load_rows takes a file, folder, URL or Hub id, not {shown(source)}; one call for each source."
+        )
+    if _is_url(str(source)):
         return _load_files([_download(str(source))], streaming, name=str(source))
-    path = Path(source).expanduser()
-    if path.is_dir():
+    if "\0" in str(source):  # which no file system takes
+        raise ValueError(f"There is no file or folder {shown(str(source))}: a name holds no NUL character.")
+    path = Path(os.path.expanduser(source))
+    if os.path.isdir(path):
         if (path / "dataset_dict.json").is_file():
             splits = datasets.load_from_disk(path)
             if split not in splits:
-                raise ValueError(f"Folder {path} has no split {split!r}; there are {', '.join(map(str, splits))}.")
+                raise ValueError(f"Folder {path} has no split {shown(split)}; there are {listed(splits)}.")
             return splits[split].to_iterable_dataset() if streaming else splits[split]
         if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
             dataset = datasets.load_from_disk(path)
@@ -88,18 +94,43 @@ def load_rows(
         if not files:
             raise ValueError(f"Folder {path} holds no file of rows ({', '.join(SUFFIXES)}).")
         return _load_files(files, streaming)
-    if path.is_file():
+    if os.path.isfile(path):
         return _load_files([path], streaming)
     if str(source) in COURSE_FILES:
         return _load_files([_download(COURSE_URL + str(source))], streaming, name=str(source))
     if path.suffix.lower() in SUFFIXES or path.is_absolute() or str(source).startswith((".", "~")):
-        raise ValueError(f"There is no file or folder {source}.")
+        raise ValueError(f"There is no file or folder {cut(str(source), 300)}.")
+    return _load_from_hub(str(source), split, streaming)
+
+
+def _load_from_hub(name: str, split: str, streaming: bool) -> "Dataset | IterableDataset":
+    import datasets
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    nowhere = f"There is no file or folder {cut(name, 300)} here, and as a dataset of the Hub it is not to be had"
     try:
-        return datasets.load_dataset(str(source), split=split, streaming=streaming)
-    except (FileNotFoundError, ConnectionError) as error:
-        raise ValueError(
-            f"There is no file or folder {source} here, and as a dataset of the Hub it is not to be had: {error}"
-        ) from error
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ValueError(f"{nowhere}: such a dataset is named owner/name.") from error
+    # A name without an owner may be one of the datasets library's own readers ("text", "json"), which would read
+    # whatever lies in the working folder.
+    if "/" not in name or name.endswith(".py"):
+        raise ValueError(f"{nowhere}: such a dataset is named owner/name.")
+    try:
+        return datasets.load_dataset(name, split=split, streaming=streaming)
+    # Not there or not to be reached; no such split; a dataset that is made by a script of its own; broken files.
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(f"{nowhere}: {cut(str(error.__cause__ or error), 500)}") from error
+
+
+def _is_url(name: str) -> bool:
+    if not name.lower().startswith(("http://", "https://")):
+        return False
+    try:
+        urlsplit(name)
+    except ValueError as error:
+        raise ValueError(f"{cut(name, 300)} is no URL: {error}.") from error
+    return True
 
 
 def _download(url: str) -> Path:
@@ -107,8 +138,10 @@ def _download(url: str) -> Path:
 
     try:
         return Path(datasets.DownloadManager().download(url))
-    except (FileNotFoundError, ConnectionError) as error:
-        raise ValueError(f"{url} is not on this machine and cannot be fetched: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{cut(url, 300)} is not on this machine and cannot be fetched: {cut(str(error), 300)}"
+        ) from error
 
 
 def _load_files(
@@ -123,11 +156,18 @@ def _load_files(
     if all(parquet):
         _check_parquet(files, names)
         paths = [str(file) for file in files]
-        return datasets.load_dataset("parquet", data_files=paths, split="train", streaming=streaming)
+        try:
+            return datasets.load_dataset("parquet", data_files=paths, split="train", streaming=streaming)
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            raise ValueError(_broken_parquet(", ".join(names), error.__cause__ or error)) from error
     if streaming:
         _check_first_rows(files, names)
         return datasets.IterableDataset.from_generator(_read_files, gen_kwargs={"files": files, "names": names})
     return list(_read_files(files, names))
+
+
+def _broken_parquet(name: str, error: BaseException) -> str:
+    return f"{name} is a broken parquet file: {cut(' '.join(str(error).split()), 300)}"
 
 
 def _check_parquet(files: list[Path], names: list[str]) -> None:
@@ -139,15 +179,14 @@ def _check_parquet(files: list[Path], names: list[str]) -> None:
     for file, name in zip(files, names, strict=True):
         try:
             metadata = pq.read_metadata(file)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{name} is a broken parquet file: {error}") from error
+            types = {field.name: field.type for field in metadata.schema.to_arrow_schema()}
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise ValueError(_broken_parquet(name, error)) from error
         if not metadata.num_rows:
             raise ValueError(f"{name} has columns and no rows.")
-        types = {field.name: field.type for field in metadata.schema.to_arrow_schema()}
         if types != (first := first or types):
             told = " and ".join(
-                ", ".join(f"{column} ({kind})" for column, kind in sorted(columns.items()))
-                for columns in (first, types)
+                listed(f"{column} ({kind})" for column, kind in sorted(columns.items())) for columns in (first, types)
             )
             raise ValueError(f"{names[0]} and {name} have different columns and cannot be read together: {told}.")
 
@@ -181,7 +220,7 @@ def _read_file(file: Path, name: str) -> Iterator[Row]:
         rows = _read_lines(file, name)
     elif head.startswith(CONVERSATION_START.encode()):
         rows = _read_dialogues(file, name)
-    elif Path(urlsplit(name).path).suffix.lower() == ".csv":
+    elif Path(urlsplit(name).path if _is_url(name) else name).suffix.lower() == ".csv":
         rows = _read_csv(file, name)
     else:
         _read_whole(file, name)  # says so when it is not UTF-8
@@ -225,7 +264,7 @@ def _read_array(file: Path, name: str) -> Iterator[Row]:
         raise ValueError(f"{name} is an array with no rows.")
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise ValueError(f"{name}: element {number} (counted from 0) is {row!r}, not an object with columns.")
+            raise ValueError(f"{name}: element {number} (counted from 0) is {shown(row)}, not an object with columns.")
         yield row
 
 
@@ -240,7 +279,7 @@ def _read_lines(file: Path, name: str) -> Iterator[Row]:
                 _refuse_object(file, name)
             row = _parse(line, name, line=number)
             if not isinstance(row, dict):
-                raise ValueError(f"{name}, line {number}: {row!r} is not an object with columns.")
+                raise ValueError(f"{name}, line {number}: {shown(row)} is not an object with columns.")
             yield row
 
 
@@ -260,8 +299,8 @@ def _refuse_object(file: Path, name: str) -> None:
     if first.strip().endswith(b"}") and not tables:
         return  # one row on one line
     raise ValueError(
-        f"{name} is one JSON object with the keys {', '.join(value)}; expected an array of rows or one object a line."
-        + (f" If its {tables[0]!r} holds the rows, save that array." if tables else "")
+        f"{name} is one JSON object with the keys {listed(value)}; expected an array of rows or one object a line."
+        + (f" If its {shown(tables[0])} holds the rows, save that array." if tables else "")
     )
 
 
@@ -282,17 +321,17 @@ def _read_csv(file: Path, name: str) -> Iterator[Row]:
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream, strict=True)
         empty = True
-        header = list(reader.fieldnames or ())
-        if twice := [column for column in dict.fromkeys(header) if header.count(column) > 1]:
-            raise ValueError(f"{name}, line 1: the header has {', '.join(twice)} more than once.")
         try:
+            header = list(reader.fieldnames or ())
+            if twice := [column for column in dict.fromkeys(header) if header.count(column) > 1]:
+                raise ValueError(f"{name}, line 1: the header has {listed(twice)} more than once.")
             for row in reader:
                 given = len(row) if None not in row else len(row) - 1 + len(row[None])
                 given -= sum(value is None for value in row.values())
                 if given != len(header):
                     raise ValueError(
                         f"{name}, line {reader.line_num}: {given} fields where the header has {len(header)} "
-                        f"({', '.join(header)})."
+                        f"({listed(header)})."
                     )
                 empty = False
                 yield row
@@ -327,9 +366,9 @@ def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) ->
             f"split_by_prompt takes a datasets.Dataset, as format_dataset makes of rows, not a {type(dataset).__name__}."
         )
     if "prompt" not in dataset.column_names:
-        raise ValueError(f"split_by_prompt needs a column 'prompt'; there are {', '.join(dataset.column_names)}.")
+        raise ValueError(f"split_by_prompt needs a column 'prompt'; there are {listed(dataset.column_names)}.")
     if not isinstance(eval_fraction, Real) or not 0 < eval_fraction < 1:
-        raise ValueError(f"eval_fraction is {eval_fraction}; it must be above 0 and below 1.")
+        raise ValueError(f"eval_fraction is {shown(eval_fraction)}; it must be above 0 and below 1.")
     keys = []
     spelt: dict[str, str] = {}  # key -> the first of its spellings, whatever the order of the rows
     for number, prompt in enumerate(dataset["prompt"]):

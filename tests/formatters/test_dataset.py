@@ -296,3 +296,17 @@ def test_counts_always_add_up(rows):
     except ValueError:
         made = 0
     assert counts.made == made and counts.read == len(rows) == counts.made + counts.dropped.total()
+
+
+@pytest.mark.parametrize("made", [{"number": 2**63}, {0: "text"}, {"a": b"x", "b": {1: 2}}])
+def test_what_no_table_holds_is_refused_with_the_rows_number(made):
+    with pytest.raises(ValueError, match=r"[Rr]ows? 0 .*\(counted from 0\)"):
+        format_dataset([{"a": 1}], lambda row: [made])
+
+
+def test_names_and_values_of_any_length_leave_a_message_that_can_be_read():
+    row = {"가" * 5_000 + str(i): "나" * 5_000 for i in range(100)} | {"prompt": 10**5_000}
+    for name in (None, "kochatgpt_ppo"):
+        with pytest.raises(ValueError) as refused:
+            format_dataset([row], name)
+        assert 20 < len(str(refused.value)) < 2_500

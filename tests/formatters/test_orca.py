@@ -115,3 +115,9 @@ def test_the_real_rows_are_read_whole(assets):
     raw = [json.loads(line) for line in source.read_text(encoding="utf-8").split("\n") if line]
     assert len(dataset) == len(raw) == 284
     assert dataset[0]["chosen"] == raw[0]["preferred_output"]
+
+
+def test_a_role_of_another_type_is_refused_by_name():
+    row = {"input": [{"role": ["user"], "content": "질문"}], "preferred_output": [], "non_preferred_output": []}
+    with pytest.raises(ValueError, match=r"column 'input' has role \['user'\]"):
+        to_preference(row)

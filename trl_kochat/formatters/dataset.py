@@ -11,7 +11,8 @@ from functools import partial
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any
 
-from .registry import Formatter, Row, Rows, detect_formatter, formatter_of, get_formatter, shown
+from ..text.shown import cut, listed, shown
+from .registry import Formatter, Row, Rows, detect_formatter, formatter_of, get_formatter
 
 
 if TYPE_CHECKING:
@@ -88,12 +89,15 @@ def _format_row(formatter: Formatter, options: Mapping[str, Any], number: int, r
         rows = formatter(row, **options)
         if not isinstance(rows, list) or not all(isinstance(made, dict) for made in rows):
             raise ValueError(f"{formatter.name} made {shown(rows)} of it, not a list of rows")
+        for column in chain.from_iterable(rows):
+            if not isinstance(column, str):
+                raise ValueError(f"{formatter.name} made a column {shown(column)} of it; columns are named by texts")
         return rows
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        problem = f"no column {error}" if isinstance(error, KeyError) else error
+        problem = f"no column {error}" if isinstance(error, KeyError) else cut(str(error), 400)
         expected = f"; {formatter.name} expects {formatter.expected()}" if formatter.columns else ""
         raise ValueError(
-            f"Row {number} (counted from 0): {problem}. Its columns are {', '.join(map(str, row))}{expected}."
+            f"Row {number} (counted from 0): {problem}. Its columns are {listed(row)}{expected}."
         ) from error
 
 
@@ -122,10 +126,10 @@ def _format_chunk(
     columns = dict.fromkeys(column for row in made for column in row)
     try:
         return pa.table({column: [row.get(column) for row in made] for column in columns}), counts
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise ValueError(
             f"The rows that {formatter.name} made of rows {start} to {start + len(raw_rows) - 1} (counted from 0) do "
-            f"not fit one table: {error}. A column holds one type, and text without half characters."
+            f"not fit one table: {cut(str(error), 300)}. A column holds one type, and text without half characters."
         ) from error
 
 
@@ -189,7 +193,7 @@ def format_dataset(
     import pyarrow as pa
 
     if isinstance(rows, datasets.DatasetDict | datasets.IterableDatasetDict):
-        raise ValueError(f"format_dataset takes one split; there are {', '.join(map(str, rows))}: rows['...'].")
+        raise ValueError(f"format_dataset takes one split; there are {listed(rows)}: rows['...'].")
     if isinstance(rows, str | bytes | Mapping):
         raise ValueError(f"{shown(rows)} is not a list of rows; load_rows reads a file, and one row is [row].")
     counts = RowCounts() if counts is None else counts
@@ -228,8 +232,8 @@ def format_dataset(
     tables = [table for table, _ in results if table.num_rows]
     try:
         return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ValueError(f"The rows that {found.name} made do not fit one table: {error}.") from error
+    except pa.ArrowException as error:
+        raise ValueError(f"The rows that {found.name} made do not fit one table: {cut(str(error), 300)}.") from error
 
 
 def _chosen(formatter: str | Callable[..., list[dict[str, Any]]] | None, first: Row) -> Formatter:
@@ -241,7 +245,7 @@ def _chosen(formatter: str | Callable[..., list[dict[str, Any]]] | None, first: 
         logger.warning(
             "The columns fit %s, which leaves out %s. If they hold answers, name the formatter you mean.",
             found.name,
-            ", ".join(sorted(map(str, unread))),
+            listed(sorted(map(str, unread))),
         )
     return found
 

@@ -13,7 +13,8 @@ from typing import Any
 from ..ranking import check_ranks, ranked_pairs
 from ..text.normalize import is_blank
 from ..text.prompts import prompt_id
-from .registry import Row, Rows, formatter, shown, text_of
+from ..text.shown import shown
+from .registry import Row, Rows, formatter, text_of
 
 
 USER, ASSISTANT = "사람", "챗봇"

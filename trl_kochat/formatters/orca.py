@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..text.normalize import is_blank
+from ..text.shown import shown
 from .registry import Row, Rows, formatter, text_of
 
 
@@ -38,9 +39,9 @@ def _messages_of(value: object, column: str, roles: set[str]) -> list[dict[str, 
     if not isinstance(value, list) or not all(isinstance(message, Mapping) for message in value):
         raise ValueError(f"column {column!r} does not hold a list of messages {{role, content}}")
     for message in value:
-        if message.get("role") not in roles:
+        if message.get("role") not in sorted(roles):  # a list, since data may hold a role that cannot be hashed
             raise ValueError(
-                f"column {column!r} has role {message.get('role')!r}; expected {', '.join(sorted(roles))}"
+                f"column {column!r} has role {shown(message.get('role'))}; expected {', '.join(sorted(roles))}"
             )
     messages = [_message(message["role"], text_of(message, "content")) for message in value]
     return [message for message in messages if message["role"] != "system" or not is_blank(message["content"])]

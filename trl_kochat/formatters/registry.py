@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..text.normalize import refuse_half_characters
+from ..text.shown import listed, shown
 
 
 Row = Mapping[str, Any]
@@ -99,14 +100,16 @@ def formatter_names() -> list[str]:
 def get_formatter(name: str) -> Formatter:
     """The formatter of that name; raises `ValueError` with the names there are."""
     if name not in _FORMATTERS:
-        raise ValueError(f"No formatter {name!r}; there are {', '.join(formatter_names())}.")
+        raise ValueError(f"No formatter {shown(name)}; there are {', '.join(formatter_names())}.")
     return _FORMATTERS[name]
 
 
 def formatter_of(function: Callable[..., list[dict[str, Any]]]) -> Formatter:
     """The registered formatter of a function, or an unregistered one made of it."""
     if not callable(function):
-        raise ValueError(f"{function!r} is no formatter; give a name ({', '.join(formatter_names())}) or a function.")
+        raise ValueError(
+            f"{shown(function)} is no formatter; give a name ({', '.join(formatter_names())}) or a function."
+        )
     for known in _FORMATTERS.values():
         if known.function is function:
             return known
@@ -135,15 +138,15 @@ def detect_formatter(columns: Iterable[str]) -> str:
     if names and nearest[0] > best:
         _, name, wanted = nearest
         raise ValueError(
-            f"Columns {', '.join(sorted(found))} are nearest to {name}, which also needs "
+            f"Columns {listed(sorted(found))} are nearest to {name}, which also needs "
             f"{', '.join(sorted(wanted - found))}. Mend the rows, or name the formatter you mean ({', '.join(names)})."
         )
     if len(names) == 1:
         return names[0]
     if names:
-        raise ValueError(f"Columns {', '.join(sorted(found))} fit {' and '.join(names)}; name the one you mean.")
+        raise ValueError(f"Columns {listed(sorted(found))} fit {' and '.join(names)}; name the one you mean.")
     expected = "; ".join(f"{known.name}: {known.expected()}" for known in _FORMATTERS.values() if known.columns)
-    raise ValueError(f"No formatter knows the columns {', '.join(sorted(found)) or '(none)'}. Expected {expected}.")
+    raise ValueError(f"No formatter knows the columns {listed(sorted(found)) or '(none)'}. Expected {expected}.")
 
 
 def text_of(row: Row, column: str) -> str:
@@ -158,9 +161,3 @@ def text_of(row: Row, column: str) -> str:
     except ValueError as error:
         raise ValueError(f"column {column!r} holds {error}") from error
     return text
-
-
-def shown(value: object) -> str:
-    """A value for an error message: its `repr`, no longer than a line."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from typing import Literal, get_args
 
+from .shown import shown
+
 
 UnicodeForm = Literal["NFC", "NFKC"]
 
@@ -25,7 +27,7 @@ def normalize_text(text: str, form: UnicodeForm = "NFC") -> str:
         ValueError: The form is neither "NFC" nor "NFKC"; the decomposed forms cost 3 to 9 times the tokens.
     """
     if form not in get_args(UnicodeForm):
-        raise ValueError(f"No form {form!r} for training text; there are {' and '.join(get_args(UnicodeForm))}.")
+        raise ValueError(f"No form {shown(form)} for training text; there are {' and '.join(get_args(UnicodeForm))}.")
     return unicodedata.normalize(form, text)
 
 

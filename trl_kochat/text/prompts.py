@@ -4,6 +4,9 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
+from .normalize import refuse_half_characters
+from .shown import shown
+
 
 def prompt_key(prompt: str | Iterable[Mapping[str, str]]) -> str:
     """What two equal prompts share: the text, or the first user turn, without white space and in one Unicode form.
@@ -23,16 +26,17 @@ def prompt_text(prompt: str | Iterable[Mapping[str, str]]) -> str:
     """The text by which a prompt is known, its first user turn, in NFC and with white space collapsed.
 
     Raises:
-        ValueError: It is neither text nor messages with text.
+        ValueError: It is neither text nor messages with text, or holds half a character.
     """
     if not isinstance(prompt, str):
         messages = list(prompt) if isinstance(prompt, Iterable) else []
         if not messages or not all(
             isinstance(message, Mapping) and isinstance(message.get("content"), str) for message in messages
         ):
-            raise ValueError(f"the prompt {repr(prompt):.80} is neither text nor messages {{role, content}} with text")
+            raise ValueError(f"the prompt {shown(prompt)} is neither text nor messages {{role, content}} with text")
         contents = [message["content"] for message in messages if message.get("role") == "user"]
         prompt = contents[0] if contents else "\n".join(message["content"] for message in messages)
+    refuse_half_characters(prompt)
     return " ".join(unicodedata.normalize("NFC", prompt).split())
 
 
