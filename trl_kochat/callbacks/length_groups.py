@@ -1,0 +1,70 @@
+"""Batches of pairs of like length."""
+
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+
+STRATEGIES = ("group_by_length", "batch_rebalance")
+
+
+def group_by_length(trainer: Trainer) -> None:
+    """Make `train_sampling_strategy="group_by_length"` (or `"batch_rebalance"`) work with a trainer of TRL, in place.
+
+    transformers looks for one column of ids, of which a pair has two or three, and takes the column of lengths away
+    with all that the model does not know. Padding is computed like text, so rows that differ less in length train
+    faster; QLoRA's own runs group them too (https://huggingface.co/papers/2305.14314, appendix B.2). With another
+    strategy nothing is changed.
+
+    Args:
+        trainer ([`~transformers.Trainer`]): TRL's `SFTTrainer`, `DPOTrainer` or `RewardTrainer`, before `train()`.
+    """
+    args = trainer.args
+    if args.train_sampling_strategy not in STRATEGIES:
+        return
+    trainer.add_callback(_SameOrder())
+    for name in ("train_dataset", "eval_dataset"):
+        dataset = getattr(trainer, name)
+        if isinstance(dataset, Dataset) and "chosen_ids" in dataset.column_names:
+            setattr(trainer, name, _with_lengths(dataset, args.length_column_name, getattr(args, "max_length", None)))
+            args.remove_unused_columns = False  # TRL's collators of pairs take what they need
+
+
+def _with_lengths(dataset: Dataset, column: str, max_length: int | None) -> Dataset:
+    """`dataset` with the length of each pair's longer side, in tokens, as its batch will hold it."""
+
+    def lengths(rows: dict[str, list[list[int]]]) -> dict[str, list[int]]:
+        prompts = rows.get("prompt_ids") or [[]] * len(rows["chosen_ids"])
+        longest = [
+            len(prompt) + max(len(chosen), len(rejected))
+            for prompt, chosen, rejected in zip(prompts, rows["chosen_ids"], rows["rejected_ids"], strict=True)
+        ]
+        return {column: [min(length, max_length or length) for length in longest]}
+
+    return dataset.map(lengths, batched=True, desc="Measuring rows")
+
+
+class _SameOrder(TrainerCallback):
+    """Draw the groups of every epoch from a seed of its own, on each process and in a resumed run alike.
+
+    Otherwise transformers takes the global random numbers, of which a resumed run has used others.
+    """
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        batches = train_dataloader.batch_sampler
+        while hasattr(batches, "batch_sampler"):  # accelerate's share of one process, around all batches
+            batches = batches.batch_sampler
+        sampler = getattr(batches, "sampler", None)
+        if isinstance(sampler, LengthGroupedSampler):
+            seed = args.seed if args.data_seed is None else args.data_seed
+            sampler.generator = torch.Generator().manual_seed(seed + int(state.epoch or 0))
