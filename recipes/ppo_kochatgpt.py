@@ -29,9 +29,13 @@ from trl_kochat import (
     split_by_prompt,
 )
 from trl_kochat.adapters import attach_adapter
+from trl_kochat.callbacks import InterruptCallback
+from trl_kochat.checkpoints import no_step_too_many
+from trl_kochat.command import resume_command, run_as_command
 from trl_kochat.evaluation import evaluate_ppo
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.kochatgpt import to_prompt_only
+from trl_kochat.preflight import check_before_loading, check_before_training, set_up_wandb
 from trl_kochat.processes import say
 from trl_kochat.recipe import (
     StageArguments,
@@ -43,7 +47,6 @@ from trl_kochat.recipe import (
     lora_arguments,
     parse,
     row_summary,
-    set_up_wandb,
     use_float32_adapters,
 )
 from trl_kochat.sample import SAMPLE_DIR
@@ -92,6 +95,7 @@ DEFAULTS = {
         "top_k": 50,
         "missing_eos_penalty": 1.0,
         "logging_steps": 2,
+        "save_steps": 12,  # a multiple of logging_steps: a resumed run then logs the same numbers
         "report_to": ["none"],
     },
 }
@@ -103,6 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     quantization_config, _ = lora_arguments(model_args, config)
     set_up_wandb(config)
     announce(plan, arguments, model_args)
+    checkpoint = check_before_loading(config, model_args)
     sft_adapter = find_stage("sft_kochatgpt", arguments.sft_adapter, plan.preset)
     reward_adapter = find_stage("reward_kochatgpt", arguments.reward_adapter, plan.preset)
 
@@ -130,6 +135,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     use_float32_adapters(trainer)
     rows = row_summary(counts, train, held_out, trainer)
+    check_before_training(trainer, arguments, findings, checkpoint)
     if arguments.dry_run:
         describe(trainer, tokenizer, rows, train)
         return
@@ -145,10 +151,11 @@ def main(argv: list[str] | None = None) -> None:
         evaluate=lambda model: evaluate_ppo(trainer),
     )
     samples = KoreanSamplesCallback(score=trainer.score_answers)
-    for callback in (samples, HealthGuardCallback(), report):
+    interrupt = InterruptCallback(go_on=resume_command(argv))
+    for callback in (samples, HealthGuardCallback(), report, interrupt):
         trainer.add_callback(callback)
-    with report:
-        trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    with report, interrupt, no_step_too_many(trainer):
+        trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     say(f"Adapter: {config.output_dir}")
     say(
@@ -159,4 +166,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -16,9 +16,13 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 from trl import RewardConfig, RewardTrainer
 
 from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback, format_dataset, split_by_prompt
+from trl_kochat.callbacks import InterruptCallback
+from trl_kochat.checkpoints import no_step_too_many
+from trl_kochat.command import resume_command, run_as_command
 from trl_kochat.evaluation import evaluate_reward
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.kochatgpt import to_preference
+from trl_kochat.preflight import check_before_loading, check_before_training, set_up_wandb
 from trl_kochat.processes import say
 from trl_kochat.recipe import (
     announce,
@@ -27,7 +31,6 @@ from trl_kochat.recipe import (
     lora_arguments,
     parse,
     row_summary,
-    set_up_wandb,
     use_float32_adapters,
 )
 from trl_kochat.sample import SAMPLE_DIR
@@ -78,6 +81,7 @@ DEFAULTS = {
         "max_length": 256,
         "center_rewards_coefficient": 0.01,
         "logging_steps": 5,
+        "save_steps": 20,  # a multiple of logging_steps: a resumed run then logs the same numbers
         "report_to": ["none"],
     },
 }
@@ -100,6 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     quantization_config, peft_config = lora_arguments(model_args, config)
     set_up_wandb(config)
     announce(plan, arguments, model_args)
+    checkpoint = check_before_loading(config, model_args)
 
     # 2. Rows: every pair of a ranking, with the distance of the two ranks as margin
     counts = RowCounts()
@@ -121,6 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     use_float32_adapters(trainer)
     rows = row_summary(counts, train, held_out, trainer)
+    check_before_training(trainer, arguments, findings, checkpoint)
     if arguments.dry_run:
         describe(trainer, tokenizer, rows, train)
         return
@@ -136,10 +142,11 @@ def main(argv: list[str] | None = None) -> None:
         evaluate=lambda model: evaluate_reward(model, tokenizer, held_out),
     )
     samples = KoreanSamplesCallback(held_out.select(range(min(8, len(held_out)))))
-    for callback in (samples, HealthGuardCallback(), report):
+    interrupt = InterruptCallback(go_on=resume_command(argv))
+    for callback in (samples, HealthGuardCallback(), report, interrupt):
         trainer.add_callback(callback)
-    with report:
-        trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    with report, interrupt, no_step_too_many(trainer):
+        trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
 
     # 5. Look at it as the course does
@@ -153,4 +160,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

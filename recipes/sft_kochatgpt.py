@@ -16,9 +16,13 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 from trl import SFTConfig, SFTTrainer
 
 from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback, format_dataset, split_by_prompt
+from trl_kochat.callbacks import InterruptCallback
+from trl_kochat.checkpoints import no_step_too_many
+from trl_kochat.command import resume_command, run_as_command
 from trl_kochat.evaluation import evaluate_answers, evaluate_sft
 from trl_kochat.formatters import RowCounts
 from trl_kochat.formatters.kochatgpt import dialogue_to_prompt_completion, to_prompt_completion
+from trl_kochat.preflight import check_before_loading, check_before_training, set_up_wandb
 from trl_kochat.processes import say
 from trl_kochat.recipe import (
     announce,
@@ -27,7 +31,6 @@ from trl_kochat.recipe import (
     lora_arguments,
     parse,
     row_summary,
-    set_up_wandb,
     use_float32_adapters,
 )
 from trl_kochat.sample import SAMPLE_DIR
@@ -77,6 +80,7 @@ DEFAULTS = {
         "warmup_steps": 5,
         "max_length": 256,
         "logging_steps": 5,
+        "save_steps": 20,  # a multiple of logging_steps: a resumed run then logs the same numbers
         "report_to": ["none"],
     },
 }
@@ -93,6 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     quantization_config, peft_config = lora_arguments(model_args, config)
     set_up_wandb(config)
     announce(plan, arguments, model_args)
+    checkpoint = check_before_loading(config, model_args)
 
     # 2. Rows: prompt and completion apart, so that TRL takes the loss on the completion alone
     counts = RowCounts()
@@ -114,6 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     use_float32_adapters(trainer)
     rows = row_summary(counts, train, held_out, trainer)
+    check_before_training(trainer, arguments, findings, checkpoint)
     if arguments.dry_run:
         describe(trainer, tokenizer, rows, train)
         return
@@ -134,10 +140,11 @@ def main(argv: list[str] | None = None) -> None:
         tokenizer_findings=findings,
         evaluate=measure,
     )
-    for callback in (KoreanSamplesCallback(), HealthGuardCallback(), report):
+    interrupt = InterruptCallback(go_on=resume_command(argv))
+    for callback in (KoreanSamplesCallback(), HealthGuardCallback(), report, interrupt):
         trainer.add_callback(callback)
-    with report:
-        trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    with report, interrupt, no_step_too_many(trainer):
+        trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     say(f"Adapter: {config.output_dir}")
     say(f"Talk to it: trl-kochat generate {model_args.model_name_or_path} --adapter {config.output_dir}")
@@ -145,4 +152,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

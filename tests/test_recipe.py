@@ -1,6 +1,5 @@
 """What every recipe shares."""
 
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +16,6 @@ from trl_kochat.recipe import (
     lora_arguments,
     parse,
     precision,
-    set_up_wandb,
     use_float32_adapters,
 )
 from trl_kochat.sample import SAMPLE_DIR
@@ -168,49 +166,6 @@ def test_adapters_train_in_a_number_format_that_the_training_can_take(fp16, bf16
     model.bias.requires_grad = False
     use_float32_adapters(SimpleNamespace(model=model, args=SimpleNamespace(fp16=fp16, bf16=bf16)))
     assert model.weight.dtype == dtype and model.bias.dtype == torch.bfloat16
-
-
-@pytest.fixture
-def no_wandb_settings(monkeypatch, tmp_path):
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    yield
-    os.environ.pop("WANDB_MODE", None)
-
-
-def config(*report_to):
-    return SimpleNamespace(report_to=list(report_to))
-
-
-def test_wandb_without_a_key_is_offline_and_says_how_to_sync(no_wandb_settings, capsys):
-    set_up_wandb(config("wandb"))
-    assert os.environ["WANDB_MODE"] == "offline"
-    assert "wandb sync" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("where", ["environment", "netrc"])
-def test_wandb_with_a_key_is_left_alone(no_wandb_settings, monkeypatch, tmp_path, where):
-    if where == "environment":
-        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    else:
-        (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password 0000\n")
-        (tmp_path / ".netrc").chmod(0o600)
-    set_up_wandb(config("wandb"))
-    assert "WANDB_MODE" not in os.environ
-
-
-def test_a_run_that_does_not_ask_for_wandb_hears_nothing_of_it(no_wandb_settings, capsys):
-    set_up_wandb(config("tensorboard"))
-    assert "WANDB_MODE" not in os.environ and capsys.readouterr().out == ""
-
-
-def test_without_wandb_the_run_goes_on_without_it(no_wandb_settings, monkeypatch, capsys):
-    monkeypatch.setattr(recipe_module.importlib.util, "find_spec", lambda name: None)
-    reporting = config("wandb", "tensorboard")
-    set_up_wandb(reporting)
-    assert reporting.report_to == ["tensorboard"]
-    assert "pip install 'trl_kochat[wandb]'" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ _PUBLIC = {
     "dpo_loss": "logps",
     "response_logps": "logps",
     "HealthGuardCallback": "callbacks",
+    "InterruptCallback": "callbacks",
     "KoreanSamplesCallback": "callbacks",
     "RunReportCallback": "callbacks",
     "PPOConfig": "ppo",
@@ -35,6 +36,7 @@ _PUBLIC = {
 __all__ = [
     "__version__",
     "HealthGuardCallback",
+    "InterruptCallback",
     "KoreanSamplesCallback",
     "PPOConfig",
     "PPOTrainer",
@@ -69,7 +71,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from .callbacks import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback
+    from .callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
     from .formatters import detect_formatter, format_dataset, formatter, formatter_names, get_formatter
     from .loading import load_rows, split_by_prompt
     from .logps import dpo_loss, response_logps

@@ -7,8 +7,6 @@ nearest one, wherever it stands.
 import argparse
 import difflib
 import importlib.util
-import netrc
-import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -36,6 +34,13 @@ ArgumentsT = TypeVar("ArgumentsT", bound="RecipeArguments")
 Presets = Mapping[str, Mapping[str, Any]]
 
 
+# What `find_checkpoint` makes of the flag; the config's own help knows paths alone.
+RESUME_HELP = (
+    "--resume_from_checkpoint true goes on from the last whole checkpoint in --output_dir; a path names a checkpoint, or "
+    "the output folder of a run."
+)
+
+
 @dataclass
 class RecipeArguments:
     """What a recipe asks for beside the trainer's and the model's arguments."""
@@ -54,6 +59,10 @@ class RecipeArguments:
     dry_run: bool = field(
         default=False,
         metadata={"help": "Load, format and build everything, say what would run, and stop before the first step."},
+    )
+    accept_findings: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Codes of faults of the tokenizer that the run is to be started with all the same."},
     )
 
 
@@ -148,7 +157,7 @@ def _parse(
     preset, reason = choose_preset(asked.preset or in_file.get("preset", "auto"), presets)
 
     kinds: list[Any] = [arguments_class, config_class, ModelConfig]
-    parser = TrlParser(kinds, prog=f"{recipe}.py", allow_abbrev=False)
+    parser = TrlParser(kinds, prog=f"{recipe}.py", allow_abbrev=False, epilog=RESUME_HELP)
     known = {f.name for kind in kinds for f in fields(kind)}
     values = {"output_dir": f"runs/{recipe}", **precision(preset), **presets[preset]}
     given = in_file.keys() | {key.removeprefix("--").partition("=")[0] for key in argv if key.startswith("--")}
@@ -238,29 +247,6 @@ def use_float32_adapters(trainer: Trainer) -> None:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-
-
-def set_up_wandb(config: TrainingArguments) -> None:
-    """Make `report_to="wandb"` safe to leave alone, in place: no prompt, and no run lost for want of a key."""
-    reported_to = [config.report_to] if isinstance(config.report_to, str) else list(config.report_to or ())
-    if "wandb" not in reported_to:
-        return
-    if importlib.util.find_spec("wandb") is None:
-        say("wandb is not installed (pip install 'trl_kochat[wandb]'): logging to the terminal and the report only.")
-        config.report_to = [name for name in reported_to if name != "wandb"]
-    elif "WANDB_MODE" not in os.environ and not _has_wandb_key():
-        os.environ["WANDB_MODE"] = "offline"
-        say("No wandb key found: wandb logs offline; `wandb sync wandb/offline-run-*` uploads the runs later.")
-
-
-def _has_wandb_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].strip("/")
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (FileNotFoundError, netrc.NetrcParseError):
-        return False
 
 
 def announce(plan: RunPlan, arguments: RecipeArguments, model_args: ModelConfig) -> None:

@@ -114,7 +114,8 @@ class RunReportCallback(TrainerCallback):
             return
         interrupted = isinstance(error, KeyboardInterrupt)
         self.record.run["status"] = "interrupted" if interrupted else "failed"
-        self.record.run["reason"] = "Ctrl-C" if interrupted else f"{type(error).__name__}: {error}"[:1000]
+        said = str(error) or "Ctrl-C" if interrupted else f"{type(error).__name__}: {error}"
+        self.record.run["reason"] = said[:1000]
         self._write()
         logger.warning("The run did not finish; what it had is in %s", self.folder)
 

@@ -371,17 +371,21 @@ class PPOTrainer(Trainer):
             if self.model.has_adapters:
                 # Trainer looks for this file; it reaches ActorCritic.load_state_dict.
                 save_file(self.model.trainable_state(), folder / "model.safetensors", metadata={"format": "pt"})
-            state = {"kl_coef": self.kl_coef, "metrics": self._metrics}
+            # Weights and rollouts that must be there for resuming, for whoever looks whether the checkpoint is whole.
+            files = {str(path.relative_to(folder)) for path in folder.rglob("*.safetensors")}
+            if self._is_mid_rollout(self.state.global_step):
+                files |= {self._rollout_file(folder, process).name for process in range(self.args.world_size)}
+            state = {"kl_coef": self.kl_coef, "metrics": self._metrics, "files": sorted(files)}
             (folder / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
         if self._is_mid_rollout(self.state.global_step):
             assert self._rollout is not None
-            self._rollout.save(self._rollout_file(folder))
+            self._rollout.save(self._rollout_file(folder, self.args.process_index))
 
     def _is_mid_rollout(self, global_step: int) -> bool:
         return global_step * self.args.gradient_accumulation_steps % self.args.updates_per_rollout != 0
 
-    def _rollout_file(self, folder: Path) -> Path:
-        return folder / f"rollout_{self.args.process_index}.safetensors"
+    def _rollout_file(self, folder: Path, process: int) -> Path:
+        return folder / f"rollout_{process}.safetensors"
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As [`~transformers.Trainer.train`]; a checkpoint resumes exactly where it was saved."""
@@ -403,7 +407,7 @@ class PPOTrainer(Trainer):
         self.model.load_value(folder)
         trainer_state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
         if self._is_mid_rollout(trainer_state.global_step):
-            file = self._rollout_file(folder)
+            file = self._rollout_file(folder, self.args.process_index)
             if not file.is_file():
                 raise ValueError(
                     f"{folder} was saved in the middle of a rollout and has no {file.name}: resume with the same "
