@@ -17,6 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback, format_dataset, split_by_prompt
 from trl_kochat.callbacks import InterruptCallback
+from trl_kochat.callbacks.length_groups import group_by_length
 from trl_kochat.checkpoints import no_step_too_many
 from trl_kochat.command import resume_command, run_as_command
 from trl_kochat.evaluation import evaluate_answers, evaluate_sft
@@ -118,6 +119,7 @@ def main(argv: list[str] | None = None) -> None:
         peft_config=peft_config,
     )
     use_float32_adapters(trainer)
+    group_by_length(trainer)
     rows = row_summary(counts, train, held_out, trainer)
     check_before_training(trainer, arguments, findings, checkpoint)
     if arguments.dry_run:
