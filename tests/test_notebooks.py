@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
+from IPython.utils.text import DollarFormatter
 from nbclient import NotebookClient
 
 
@@ -56,8 +57,13 @@ def test_a_notebook_begins_with_its_badge_and_the_install_cell(path):
     assert second.cell_type == "code" and "Colab" in second.source and "pip install" in second.source
 
 
-def test_badges_and_install_cells_name_one_repository_the_packages_own():
+def test_badges_and_install_cells_and_readmes_name_one_repository_the_packages_own():
     named = set().union(*map(repositories, NOTEBOOKS))
+    for readme in ("README.md", "README.ko.md"):
+        text = (ROOT / readme).read_text(encoding="utf-8")
+        badges = re.findall(rf"\({COLAB}/github/([^/]+/[^/]+)/blob/main/recipes/notebooks/([\w.]+)\)", text)
+        assert {name for _, name in badges} == {path.name for path in NOTEBOOKS}
+        named |= {repository for repository, _ in badges}
     assert len(named) == 1
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
     for address in urls.values():
@@ -74,30 +80,37 @@ def test_every_heading_is_korean_and_links_between_notebooks_lead_somewhere(path
 
 
 class Shell:
-    """Notes what the install cell asks IPython to do."""
+    """Notes what the install cell asks IPython to do, with the variables that IPython puts in."""
 
     def __init__(self):
         self.commands = []
-
-    def system(self, command):
-        self.commands.append(command)
+        self.namespace = {"get_ipython": lambda: self}
 
     def run_line_magic(self, name, line):
-        self.commands.append(f"%{name} {line}")
+        self.commands.append(f"%{name} {DollarFormatter().vformat(line, (), self.namespace)}")
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_the_install_cell_installs_on_colab_and_does_nothing_where_the_package_is(path, installed, monkeypatch):
-    if not installed:
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+@pytest.mark.parametrize("place", ["installed", "colab", "checkout", "top of the checkout"])
+def test_the_install_cell_takes_the_checkout_or_github_and_does_nothing_where_the_package_is(
+    path, place, monkeypatch, tmp_path
+):
+    checkout = tmp_path / "a folder"
+    (checkout / "trl_kochat").mkdir(parents=True)
+    (checkout / "trl_kochat" / "__init__.py").touch()
+    (checkout / "recipes" / "notebooks").mkdir(parents=True)
+    (tmp_path / "content").mkdir()
+    folders = {"checkout": checkout / "recipes" / "notebooks", "top of the checkout": checkout}
+    monkeypatch.chdir(folders.get(place, tmp_path / "content"))
+    if place != "installed":
+        # From its top the package is found, though nothing that it needs is there.
+        found = {"trl_kochat"} if place == "top of the checkout" else set()
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in found else None)
     shell = Shell()
     code = TransformerManager().transform_cell(sources(path, "code")[0])
-    exec(compile(code, path.name, "exec"), {"get_ipython": lambda: shell})
-    if installed:
-        assert shell.commands == []
-        return
+    exec(compile(code, path.name, "exec"), shell.namespace)
     (repository,) = repositories(path)
-    assert shell.commands == [f'%pip install -q "git+https://github.com/{repository}"']
+    source = checkout if place in folders else f"git+https://github.com/{repository}"
+    assert shell.commands == ([] if place == "installed" else [f'%pip install -q "{source}"'])
 
 
 # From here on every notebook runs, once.
