@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -84,41 +86,50 @@ def test_the_source_distribution_can_be_built_and_tested_from(built):
     assert not tops & {"runs", "wandb", "dist", "models"} and not any("__pycache__" in name for name in inside)
 
 
-def python(site, *arguments, cwd):
-    """Run Python elsewhere, with the package from `site` and not from this repository."""
-    environment = {**os.environ, "PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """An environment of its own, with what pip made of the wheel; what the package needs is lent by this one."""
+    environment = tmp_path_factory.mktemp("environment")
+    venv.create(environment)
+    interpreter = environment / "bin" / "python"
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(subprocess.run([interpreter, "-c", where], capture_output=True, text=True, check=True).stdout.strip())
+    # Only its folder: a .pth inside it, which would lead to this repository, is not read.
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib"))
+    wheel = next(built.glob("*.whl"))
+    pip = [sys.executable, "-m", "pip", "--python", str(interpreter), "install", "--quiet", "--no-index", "--no-deps"]
+    result = subprocess.run([*pip, "--ignore-installed", str(wheel)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return environment / "bin"
 
 
-def test_what_is_in_the_wheel_runs_elsewhere(wheel, tmp_path):
-    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
-    wheel.extractall(site)
-    elsewhere.mkdir()
+def run(*command, cwd):
+    """Run a command in a folder elsewhere, with nothing of this repository in sight."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**kept, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_what_pip_installs_runs_elsewhere(installed, tmp_path):
     code = "import trl_kochat, trl_kochat.recipes as recipes; print(trl_kochat.__file__, *recipes.__path__, sep='\\n')"
-    where = python(site, "-c", code, cwd=elsewhere)
-    assert where.stdout.split() == [str(site / "trl_kochat" / "__init__.py"), str(site / "trl_kochat" / "recipes")]
-    doctor = python(site, "-m", "trl_kochat", "doctor", str(site / "trl_kochat/sample/tiny-ko"), cwd=elsewhere)
+    module, recipes = run(installed / "python", "-c", code, cwd=tmp_path).stdout.split()
+    assert Path(module).is_relative_to(installed.parent) and Path(recipes) == Path(module).parent / "recipes"
+    doctor = run(installed / "trl-kochat", "doctor", "tiny-ko", cwd=tmp_path)
     assert doctor.returncode == 0 and "Healthy." in doctor.stdout, doctor.stderr
-    assert not list(elsewhere.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_recipe_of_the_wheel_is_a_module(wheel, tmp_path):
-    wheel.extractall(tmp_path / "site")
+def test_a_recipe_of_the_wheel_is_a_module(installed, tmp_path):
     arguments = ["-m", "trl_kochat.recipes.sft_kochatgpt", "--preset", "cpu", "--dry_run"]
-    result = python(tmp_path / "site", *arguments, cwd=tmp_path)
+    result = run(installed / "python", *arguments, cwd=tmp_path)
     assert result.returncode == 0 and "stopped before the first step" in result.stdout, result.stderr
 
 
 @pytest.mark.slow
-def test_a_recipe_of_the_wheel_trains_elsewhere(wheel, tmp_path):
-    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
-    wheel.extractall(site)
-    elsewhere.mkdir()
-    arguments = ["-m", "trl_kochat", "reward_kochatgpt", "--preset", "cpu", "--max_steps", "1", "--warmup_steps", "0"]
-    result = python(site, *arguments, cwd=elsewhere)
+def test_a_recipe_of_the_wheel_trains_elsewhere(installed, tmp_path):
+    arguments = ["reward_kochatgpt", "--preset", "cpu", "--max_steps", "1", "--warmup_steps", "0"]
+    result = run(installed / "trl-kochat", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    run = elsewhere / "runs" / "reward_kochatgpt"
-    assert (run / "adapter_model.safetensors").is_file() and (run / "report" / "index.html").is_file()
-    assert "reward_kochatgpt.py --preset cpu" in (run / "report" / "metrics.json").read_text(encoding="utf-8")
+    folder = tmp_path / "runs" / "reward_kochatgpt"
+    assert (folder / "adapter_model.safetensors").is_file() and (folder / "report" / "index.html").is_file()
+    assert "reward_kochatgpt.py --preset cpu" in (folder / "report" / "metrics.json").read_text(encoding="utf-8")
