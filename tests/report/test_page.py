@@ -244,3 +244,18 @@ def test_a_page_can_be_made_from_the_contract_alone(tmp_path):
     folder = tmp_path / "report"
     RunRecord("dpo_orca", "dpo", "cpu", "m", 1.0, before={"accuracy": 0.5}, after={"accuracy": 0.9}).save(folder)
     assert "dpo_orca" in page_of(folder).text
+
+
+def test_characters_that_html_does_not_have_are_shown_as_their_escapes(tmp_path):
+    folder = make_run(tmp_path, model="a\x00\x1b[31m\x85\ufffe\ud83d b", samples=[Sample(0, "\x00", "\ud83d")])
+    html = write_page(folder).read_text(encoding="utf-8")
+    assert "a\\x00\\x1b[31m\\x85\\ufffe\\ud83d b" in html
+    assert not re.search("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffd\ufffe]", html)
+
+
+@pytest.mark.parametrize("value", [10**400, 1e308, -1e308, 5e-324, 1e16 + 2])
+def test_numbers_of_any_size_have_a_page(tmp_path, value):
+    lists = {"chosen_scores": [value, 1e16], "rejected_scores": [-1e16]}
+    history = [{"step": step, "loss": value, "grad_norm": value} for step in (1, 2)]
+    changes = {"before": {"margin": value}, "distributions": {"after": lists, "other": lists}, "history": history}
+    assert "margin" in page_of(make_run(tmp_path, "reward", **changes)).text

@@ -65,3 +65,34 @@ def test_writing_that_fails_leaves_the_last_file(tmp_path):
     with pytest.raises(OSError, match="partial"):
         write_atomically(tmp_path / "file", "other")
     assert (tmp_path / "file").read_text() == "whole"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"history": None}, r"its content\.history holds None, not a list"),
+        ({"history": [{"step": []}]}, r"history\.0\.step holds \[\], not a number"),
+        ({"before": {"kl": "x"}}, r"before\.kl holds 'x', not a number or null"),
+        ({"rows": {"lengths": {"input_ids": {}}}}, r"lengths\.input_ids has no 'counts'"),
+        ({"run": {"settings": 3}}, r"run\.settings holds 3, not an object"),
+        ({"method": "other"}, "Unknown method 'other'"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_place(tmp_path, change, complaint):
+    make_record().save(tmp_path)
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=complaint):
+        RunRecord.load(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_refused_in_our_words(tmp_path):
+    (tmp_path / "metrics.json").write_bytes(b'{"recipe": "\xff"}')
+    with pytest.raises(ValueError, match="is not JSON: byte 0xff at 12 is not UTF-8") as refused:
+        RunRecord.load(tmp_path)
+    assert type(refused.value) is ValueError
+
+
+def test_half_a_character_comes_back_from_the_file(tmp_path):
+    make_record(model="네 \ud83d").save(tmp_path)
+    assert RunRecord.load(tmp_path).model == "네 \ud83d"

@@ -4,6 +4,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from .shape import is_number
+
+
+# Numbers from here on are not drawn: the distance between two of them may be more than a float holds (ours).
+NOT_DRAWN = 1e150
+
 
 class Series(NamedTuple):
     key: str
@@ -142,11 +148,9 @@ def plots_of(method: str, history: Iterable[Mapping[str, Any]]) -> list[Plot]:
 
 
 def points(history: Iterable[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """Steps and values of one key; a value that is no finite number is left out. The last entry of a step counts."""
+    """Steps and values of one key; a value that no axis can hold is left out. The last entry of a step counts."""
     by_step = {
-        entry["step"]: entry[key]
-        for entry in history
-        if isinstance(entry.get(key), (int, float)) and entry[key] - entry[key] == 0
+        entry["step"]: entry[key] for entry in history if is_number(entry.get(key)) and abs(entry[key]) < NOT_DRAWN
     }
     steps = sorted(by_step)
     return [float(step) for step in steps], [float(by_step[step]) for step in steps]

@@ -1,7 +1,8 @@
 """What the numbers of a report mean: their names for a reader and which direction is the better one."""
 
-import math
 from typing import Literal, NamedTuple
+
+from .shape import is_number
 
 
 # The four pipelines, in the order in which they are trained one after another.
@@ -46,7 +47,7 @@ def measure(key: str) -> Measure:
 
 def format_number(value: float | None) -> str:
     """Four significant digits; `not finite` for the `None` that NaN and infinity are written as."""
-    if value is None or not math.isfinite(value):
+    if value is None or not is_number(value):
         return "not finite"
     return f"{value:.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 

@@ -1,5 +1,6 @@
 """The page of a run, and the page that compares several: one HTML file each, with nothing to fetch."""
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,7 @@ def _environment() -> Environment:
         loader=PackageLoader("trl_kochat.report"),
         autoescape=True,  # every string comes from data or a model
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -52,6 +54,21 @@ def _environment() -> Environment:
     }
     environment.globals |= {"arrow": arrow, "verdict": verdict, "token_columns": TOKEN_COLUMNS}
     return environment
+
+
+# Characters that HTML does not have, and in whose place a browser would show U+FFFD, which nobody wrote.
+_NOT_IN_HTML = re.compile(
+    "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
+
+
+def _visible(value: Any) -> Any:
+    """What a page shows for a value: its text, with `\\x1b` and the like for what HTML cannot hold."""
+    if isinstance(value, Markup):
+        return value
+    return _NOT_IN_HTML.sub(lambda found: ascii(found[0])[1:-1], str(value))
 
 
 def duration(seconds: float) -> str:
@@ -103,7 +120,7 @@ def _figures(record: RunRecord) -> list[tuple[str, Plot, Figure]]:
     figures = []
     chosen = [
         value
-        for lists in record.distributions.values()
+        for lists in (record.distributions.get(moment, {}) for moment in ("before", "after"))
         for name, values in lists.items()
         if name.startswith("chosen")
         for value in values

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .curves import Plot, Series, points
+from .curves import NOT_DRAWN, Plot, Series, points
 
 
 # Okabe and Ito's colours, told apart by colour-blind readers, shifted to be legible on white and on near-black.
@@ -136,7 +136,7 @@ def score_histograms(distributions: Mapping[str, Mapping[str, Sequence[float | N
                 for name, values in lists.items()
                 if name.startswith(side)
                 for value in values
-                if value is not None
+                if value is not None and abs(value) < NOT_DRAWN
             ]
             for side in ("chosen", "rejected")
         }
@@ -146,8 +146,11 @@ def score_histograms(distributions: Mapping[str, Mapping[str, Sequence[float | N
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(SIZE[0], SIZE[1] if len(moments) == 1 else SIZE[1] * 1.25))
         every = [value for moment in moments for values in finite[moment].values() for value in values]
-        edges = np.histogram_bin_edges(every, bins=24) if every else np.linspace(0, 1, 2)
-        for row, axes in enumerate(np.atleast_1d(figure.subplots(len(moments), sharex=True))):
+        low, high = (min(every), max(every)) if every else (0.0, 1.0)
+        if high - low <= 1e-9 * max(abs(low), abs(high)):  # as good as equal: no room for bins between them
+            low, high = low - max(0.5, 1e-6 * abs(low)), high + max(0.5, 1e-6 * abs(high))
+        edges = np.linspace(low, high, 25)
+        for row, axes in enumerate(np.atleast_1d(figure.subplots(max(1, len(moments)), sharex=True))[: len(moments)]):
             for index, (label, values) in enumerate(finite[moments[row]].items()):
                 axes.hist(values, bins=edges, color=COLOURS[index], alpha=0.55, label=label)
             axes.set_ylabel(f"{moments[row]}\nrows")

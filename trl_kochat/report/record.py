@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .measures import METHODS
+from .shape import check_record, is_number
 
 
 METRICS_FILE = "metrics.json"
@@ -84,18 +84,22 @@ class RunRecord:
     def load(cls, folder: Path) -> "RunRecord":
         path = folder / METRICS_FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = plain(parse_json(path.read_bytes()))
         except FileNotFoundError:
             raise ValueError(
                 f"No run report in {folder}: it has no {METRICS_FILE}. Give the --output_dir of a run."
             ) from None
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ValueError(f"{path} is not JSON: {error}.") from None
         names = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(content, dict) or not {"recipe", "method", "preset", "model"} <= content.keys():
             raise ValueError(f"{path} is not a run report: it has no recipe, method, preset and model.")
-        # A key that a later version added is nothing this version could show.
-        return cls(**{key: value for key, value in content.items() if key in names})
+        try:
+            check_record(content, "its content")
+            # A key that a later version added is nothing this version could show.
+            return cls(**{key: value for key, value in content.items() if key in names})
+        except ValueError as error:
+            raise ValueError(f"{path} is not a run report: {str(error).rstrip('.')}.") from error
 
 
 def report_folder(output_dir: str | os.PathLike[str]) -> Path:
@@ -118,8 +122,25 @@ def write_atomically(path: Path, text: str) -> None:
     """Write beside the file, then rename: a killed run leaves the last whole file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(text.encode("utf-8", "replace"))  # JSON can hold half a surrogate pair, UTF-8 cannot
+    # JSON can hold half a surrogate pair, UTF-8 cannot: it is written as the escape that JSON has for it.
+    partial.write_bytes(text.encode("utf-8", "backslashreplace"))
     partial.replace(path)
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: It is none, in one class and in words that say where.
+    """
+    try:
+        return json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {data[error.start]:#04x} at {error.start} is not UTF-8") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
 
 
 def to_json(value: Any) -> str:
@@ -127,17 +148,17 @@ def to_json(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON's own types; NaN and infinity, which JSON does not have, become `None`."""
+    """The value in JSON's own types; NaN, infinity and whole numbers beyond every float become `None`."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
-    if value is None or isinstance(value, (str, bool, int)):
+    if value is None or isinstance(value, (str, bool)):
         return value
+    if isinstance(value, (int, float)):
+        return value if is_number(value) else None
     if hasattr(value, "item"):  # a scalar of torch or numpy
         return plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
     return str(value)

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .record import SAMPLES_FILE, plain, write_atomically
+from .record import SAMPLES_FILE, parse_json, plain, write_atomically
+from .shape import check_sample
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def write_samples(folder: Path, samples: Iterable[Sample]) -> None:
 def append_samples(folder: Path, samples: Iterable[Sample]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / SAMPLES_FILE).open("ab") as file:
-        file.write("".join(_line(sample) for sample in samples).encode("utf-8", "replace"))
+        file.write("".join(_line(sample) for sample in samples).encode("utf-8", "backslashreplace"))
 
 
 def read_samples(folder: Path) -> list[Sample]:
@@ -59,9 +60,10 @@ def read_samples(folder: Path) -> list[Sample]:
     samples = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            sample = json.loads(line)
+            sample = plain(parse_json(line))
+            check_sample(sample, "it")
             samples.append(Sample(**{key: value for key, value in sample.items() if key in names}))
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise ValueError(f"{path}, line {number} is no sample: {error}.") from None
     return samples
 
@@ -75,5 +77,5 @@ def prompt_text(prompt: str | Sequence[Mapping[str, str]]) -> str:
     if isinstance(prompt, str):
         return prompt
     if len(prompt) == 1:
-        return prompt[0]["content"]
+        return prompt[0]["content"] or ""
     return "\n".join(f"[{message['role']}] {message['content']}" for message in prompt if message["content"])

@@ -4,9 +4,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from jinja2 import TemplateError
-
+from ..text.shown import cut
 from .findings import Finding, Severity
+from .sequences import TEMPLATE_ERRORS
 from .subject import Subject
 
 
@@ -32,8 +32,10 @@ def check_template(subject: Subject) -> Iterator[Finding]:
     try:
         conversation = _render(subject, _TURNS)
         prompt = _render(subject, _TURNS[:1])
-    except (TemplateError, TypeError, ValueError) as error:
-        yield Finding("template_fails", "error", f"The chat template does not render a conversation: {error}")
+    except TEMPLATE_ERRORS as error:
+        yield Finding(
+            "template_fails", "error", f"The chat template does not render a conversation: {cut(str(error), 300)}"
+        )
         return
     unwritten = [str(turn["role"]) for turn in _TURNS if turn["content"] not in conversation]
     if unwritten or _USER not in prompt:
@@ -98,9 +100,11 @@ def _check_given_system(subject: Subject) -> Iterator[Finding]:
     """Whether the system texts of rows (Orca pairs have them) reach the model."""
     try:
         lost = _SYSTEM not in _render(subject, [{"role": "system", "content": _SYSTEM}, *_TURNS])
-    except (TemplateError, TypeError, ValueError) as error:
+    except TEMPLATE_ERRORS as error:
         yield Finding(
-            "template_refuses_system", "info", f"The chat template takes no rows with a system text: {error}"
+            "template_refuses_system",
+            "info",
+            f"The chat template takes no rows with a system text: {cut(str(error), 300)}",
         )
         return
     if lost:

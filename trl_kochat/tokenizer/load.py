@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from ..text.shown import cut, shown
 from .findings import Finding
 from .fix import repair
 from .origin import Origin
@@ -95,7 +96,7 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
         expected = isinstance(error, OSError | ValueError | LookupError | TypeError | ImportError)
         if not expected and type(error) is not Exception:
             raise
-        reason = " ".join(str(error).split())
+        reason = cut(" ".join(str(error).split()), 600)
         if isinstance(error, LookupError):
             reason = f"{error} is missing"
         if not folder.is_dir():
@@ -118,7 +119,7 @@ def refuse_missing_folder(name_or_path: str | PathLike[str]) -> None:
         ValueError: It is no name at all.
     """
     if not isinstance(name_or_path, str | PathLike) or not str(name_or_path).strip():
-        raise ValueError(f"{repr(name_or_path):.80} is neither a folder nor the id of a repository.")
+        raise ValueError(f"{shown(name_or_path)} is neither a folder nor the id of a repository.")
     name = str(name_or_path)
     if (isinstance(name_or_path, PathLike) or name.startswith(("/", ".", "~"))) and not Path(name).is_dir():
         raise FileNotFoundError(f"There is no folder {name}.")

@@ -9,9 +9,12 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ..text.normalize import refuse_half_characters
+from ..text.shown import cut, listed, shown
 
 
 Row = Mapping[str, Any]
+# What rendering a chat template may raise: it is a program, and divides by zero or looks for the fifth turn.
+TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 # Column sets of TRL's dataset types (https://huggingface.co/docs/trl/dataset_formats), the most telling first.
 _TYPES = {
     "preference": ({"chosen", "rejected"}, ("chosen", "rejected")),
@@ -59,7 +62,7 @@ def row_type(columns: set[str]) -> tuple[str, tuple[str, ...]]:
         if needed <= columns:
             return name.removesuffix("_text"), answers
     raise ValueError(
-        f"Rows with the columns {', '.join(sorted(columns))} are no rows of TRL; expected prompt and completion, chosen "
+        f"Rows with the columns {listed(sorted(map(str, columns)))} are no rows of TRL; expected prompt and completion, chosen "
         "and rejected with or without prompt, prompt alone, messages, or text."
     )
 
@@ -107,7 +110,7 @@ def checked_rows(rows: Iterable[Row]) -> list[Row]:
     for number, row in enumerate(rows):
         try:
             if not isinstance(row, Mapping):
-                raise ValueError(f"{repr(row):.80} is not a row with named columns")
+                raise ValueError(f"{shown(row)} is not a row with named columns")
             if number == 0:
                 _, answers = row_type(set(row))
                 columns = [column for column in dict.fromkeys(("prompt", *answers)) if column in row]
@@ -121,18 +124,18 @@ def checked_rows(rows: Iterable[Row]) -> list[Row]:
 
 def _check_text(text: object, column: str) -> None:
     if not isinstance(text, str):
-        raise ValueError(f"column {column!r} holds {repr(text):.80}, not text, as all rows of these columns must")
+        raise ValueError(f"column {column!r} holds {shown(text)}, not text, as all rows of these columns must")
     refuse_half_characters(text)
 
 
 def _check_messages(messages: object, column: str) -> None:
     if not isinstance(messages, list) or not messages:
-        raise ValueError(f"column {column!r} holds {repr(messages):.80}, not a list of messages {{role, content}}")
+        raise ValueError(f"column {column!r} holds {shown(messages)}, not a list of messages {{role, content}}")
     for message in messages:
         content = message.get("content") if isinstance(message, Mapping) else None
         # A message that calls a tool has no content.
         if not isinstance(message, Mapping) or "role" not in message or not isinstance(content, str | None):
-            raise ValueError(f"column {column!r} has {repr(message):.80}, not a message {{role, content}} with text")
+            raise ValueError(f"column {column!r} has {shown(message)}, not a message {{role, content}} with text")
         refuse_half_characters(content or "")
 
 
@@ -164,7 +167,7 @@ def _tokenize(
     if isinstance(values[0], str):
         eos = tokenizer.eos_token or ""
         texts = [value if not ends or value.endswith(eos) else value + eos for value in values]
-        return tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
+        return encode_texts(tokenizer, texts)
     if not tokenizer.chat_template:
         raise ValueError(
             "These rows are conversations and the tokenizer has no chat template: use load_tokenizer, or "
@@ -175,13 +178,30 @@ def _tokenize(
         options = {"tokenize": False, "add_generation_prompt": generation, **(row.get("chat_template_kwargs") or {})}
         try:
             rendered.append(tokenizer.apply_chat_template(value, tools=row.get("tools"), **options))
-        except (TemplateError, TypeError) as error:  # TypeError: a message without content
-            roles = ", ".join(str(message["role"]) for message in value)
+        except TEMPLATE_ERRORS as error:  # TypeError: a message without content
             raise ValueError(
-                f"Row {number} (counted from 0), with the roles {roles}: the chat template does not render it: {error}"
+                f"Row {number} (counted from 0), with the roles {listed(message['role'] for message in value)}: the "
+                f"chat template does not render it: {cut(str(error), 300)}"
             ) from error
     # The template wrote what begins and ends a sequence.
-    return tokenizer(rendered, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    return encode_texts(tokenizer, rendered, add_special_tokens=False)
+
+
+def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **kwargs: Any) -> list[list[int]]:
+    """Ids of each text.
+
+    Raises:
+        ValueError: The tokenizer has no writing for a text and no token for the unknown.
+    """
+    try:
+        return tokenizer(list(texts), return_attention_mask=False, verbose=False, **kwargs)["input_ids"]
+    except Exception as error:
+        if type(error) is not Exception:  # `tokenizers` raises a bare one
+            raise
+        raise ValueError(
+            f"The tokenizer has no writing for a text such as {shown(texts[0])}: {cut(str(error), 200)}. The unk_token "
+            "of its vocabulary is missing."
+        ) from error
 
 
 def _common(ids: list[int], others: list[int]) -> int:

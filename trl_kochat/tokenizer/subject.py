@@ -10,8 +10,10 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..text.shown import shown
 from .families import Family, family_of
 from .origin import Origin
+from .sequences import encode_texts
 
 
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -27,10 +29,10 @@ class Subject:
         origin: Origin | None = None,
     ):
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
-            raise ValueError(f"{repr(tokenizer):.80} is not a tokenizer; load_tokenizer(name) loads one.")
+            raise ValueError(f"{shown(tokenizer)} is not a tokenizer; load_tokenizer(name) loads one.")
         if model is not None and not isinstance(model, PreTrainedConfig) and not hasattr(model, "config"):
             raise ValueError(
-                f"{repr(model):.80} is neither a model nor its config; AutoConfig.from_pretrained loads one."
+                f"{shown(model)} is neither a model nor its config; AutoConfig.from_pretrained loads one."
             )
         self.tokenizer = tokenizer
         self.model: Any = model
@@ -126,9 +128,7 @@ class Subject:
         """Ids of each text, nothing added."""
         if not texts:  # which the tokenizer does not take
             return []
-        return self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)[
-            "input_ids"
-        ]
+        return encode_texts(self.tokenizer, texts, add_special_tokens=False)
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Texts of the ids, special tokens included, nothing cleaned up."""
