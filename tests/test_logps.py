@@ -146,10 +146,11 @@ def test_equals_what_dpo_trainer_logs(conversational, tmp_path):
             ]
         )  # (rows, policy and reference, chosen and rejected)
     loss = dpo_loss(ours[:, 0, 0], ours[:, 0, 1], ours[:, 1, 0], ours[:, 1, 1], beta=0.2)
-    assert logged["eval_logps/chosen"] == pytest.approx(ours[:, 0, 0].mean().item(), rel=1e-5, abs=1e-4)
-    assert logged["eval_logps/rejected"] == pytest.approx(ours[:, 0, 1].mean().item(), rel=1e-5, abs=1e-4)
+    assert logged["eval_logps/chosen"] == pytest.approx(ours[:, 0, 0].mean().item(), abs=1e-4)
+    assert logged["eval_logps/rejected"] == pytest.approx(ours[:, 0, 1].mean().item(), abs=1e-4)
     assert logged["eval_loss"] == pytest.approx(loss.losses.mean().item(), abs=1e-4)
     assert logged["eval_rewards/chosen"] == pytest.approx(loss.chosen_rewards.mean().item(), abs=1e-4)
+    assert logged["eval_rewards/rejected"] == pytest.approx(loss.rejected_rewards.mean().item(), abs=1e-4)
 
 
 def test_gradients_reach_the_model():
@@ -170,6 +171,16 @@ def test_gradients_reach_the_model():
 def test_logits_over_the_prompt_are_not_computed():
     rows = pack_rows([[5] * 40, [6] * 38], [[7] * 3, [8] * 2], pad_token_id=1)
     assert completion_logits(MODELS["llama"], rows).shape[1] <= 6
+
+
+@torch.no_grad()
+def test_the_logits_of_a_long_prompt_are_never_in_memory():
+    model, positions = tiny_llama(), []
+    model.lm_head.register_forward_hook(lambda module, inputs, logits: positions.append(logits.shape[1]))
+    response_logps(model, TOKENIZER, PROMPT * 30, RESPONSES)
+    longest = max(len(TOKENIZER(response + "</s>")["input_ids"]) for response in RESPONSES)
+    assert len(TOKENIZER(PROMPT * 30)["input_ids"]) > 10 * longest
+    assert positions and max(positions) <= longest + 2
 
 
 def test_a_model_that_cannot_leave_prompt_logits_out_gives_the_same():

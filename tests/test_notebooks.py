@@ -71,6 +71,20 @@ def test_badges_and_install_cells_and_readmes_name_one_repository_the_packages_o
             assert f"github.com/{named.copy().pop()}" in address
 
 
+def test_one_line_gives_badges_and_install_cells_the_repositorys_address(tmp_path):
+    (line,) = re.findall(r"^sed -i '(.+)' (.+)$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    _, before, after, _ = line[0].split("/")
+    named = {path.relative_to(ROOT) for pattern in line[1].split() for path in ROOT.glob(pattern)}
+    holding = {
+        path.relative_to(ROOT)
+        for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.ipynb")]
+        if f"{before}/trl_kochat/" in path.read_text(encoding="utf-8")
+    }
+    assert (before, after) == ("<owner>", "NAME") and holding <= named
+    # All have an address, or none has.
+    assert not holding or {path.relative_to(ROOT) for path in NOTEBOOKS} <= holding
+
+
 def test_every_heading_is_korean_and_links_between_notebooks_lead_somewhere(path):
     text = "\n".join(sources(path, "markdown"))
     for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE):
