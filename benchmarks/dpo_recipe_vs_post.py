@@ -16,7 +16,6 @@ recipe are left out (callbacks_cost.py measures those). A token is real if it is
 """
 
 import argparse
-import importlib.util
 import json
 import statistics
 import subprocess
@@ -25,10 +24,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measure import CACHE, Report, Turn, arguments, check, peak_bytes, print_table, take_turns
+from measure import CACHE, Report, arguments, check, print_table, take_turns
+from training import ROOT, load_recipe, measured_trainer, summarize
 
 
-ROOT = Path(__file__).parent.parent
 MODEL = CACHE / "SmolLM2-135M-Instruct"
 SIDES = {
     "post": "the post's set-up",
@@ -42,102 +41,13 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 # Workers
 
 
-class Measured:
-    """What a trainer does while it is measured: takes turns, and counts the tokens of its batches."""
-
-    def __init__(self) -> None:
-        self.turn = Turn()
-        self.real: list[int] = []  # tokens of a step
-        self.padded: list[int] = []
-
-    def watch(self, trainer: Any) -> None:
-        """Follow `trainer.train()`, in place."""
-        from transformers import TrainerCallback
-
-        measured, collate = self, trainer.data_collator
-        per_step = trainer.args.gradient_accumulation_steps
-        batches: list[tuple[int, int]] = []
-
-        class Steps(TrainerCallback):
-            def on_train_begin(self, *args, **kwargs):
-                measured.turn.begin()
-
-            def on_step_end(self, *args, **kwargs):
-                # Batches are collated ahead of their step, so they are counted by their order.
-                taken = batches[len(measured.real) * per_step :][:per_step]
-                measured.real.append(sum(real for real, _ in taken))
-                measured.padded.append(sum(padded for _, padded in taken))
-                measured.turn.end()
-
-        def counted(rows):
-            batch = collate(rows)
-            batches.append((int(batch["attention_mask"].sum()), batch["attention_mask"].numel()))
-            return batch
-
-        trainer.data_collator = counted
-        trainer.add_callback(Steps())
-
-    def result(self, trainer: Any) -> dict[str, Any]:
-        models = [trainer.model] if trainer.ref_model is None else [trainer.model, trainer.ref_model]
-        return {
-            "seconds": self.turn.seconds,
-            "real": self.real,
-            "padded": self.padded,
-            "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
-            "weight_bytes": storage_bytes(models),
-            "peak_bytes": peak_bytes(),
-            "cuda_peak_bytes": cuda_peak_bytes(),
-        }
-
-
-def storage_bytes(models) -> int:
-    """Bytes of all parameters and buffers, storages counted once."""
-    tensors = (tensor for model in models for tensor in [*model.parameters(), *model.buffers()])
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
-
-
-def cuda_peak_bytes() -> int | None:
-    import torch
-
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-
-
-def measured_trainer(results: dict[str, Any]) -> type:
-    """A `DPOTrainer` that takes turns and keeps what it measured; callbacks given to it afterwards are left out."""
-    from trl import DPOTrainer
-
-    class MeasuredTrainer(DPOTrainer):
-        is_built = False
-
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self.is_built = True
-
-        def add_callback(self, callback):
-            if not self.is_built:
-                super().add_callback(callback)
-
-        def train(self, *args, **kwargs):
-            measured = Measured()
-            self.is_built = False
-            measured.watch(self)
-            out = super().train()
-            results.update(measured.result(self))
-            return out
-
-        def save_model(self, *args, **kwargs):
-            pass
-
-    return MeasuredTrainer
-
-
 def run_post(args: argparse.Namespace) -> dict[str, Any]:
     """The post's script, with today's names of its arguments."""
     import torch
     from datasets import load_dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-    from trl import DPOConfig
+    from trl import DPOConfig, DPOTrainer
 
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     four_bit = BitsAndBytesConfig(
@@ -150,7 +60,7 @@ def run_post(args: argparse.Namespace) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     tokenizer.pad_token = tokenizer.eos_token
     results: dict[str, Any] = {}
-    trainer = measured_trainer(results)(
+    trainer = measured_trainer(DPOTrainer, results)(
         model,
         ref_model,
         args=DPOConfig(
@@ -231,7 +141,7 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any]:
     from trl.scripts import dpo
 
     results: dict[str, Any] = {}
-    trl.DPOTrainer = measured_trainer(results)
+    trl.DPOTrainer = measured_trainer(trl.DPOTrainer, results)
     flags = [*shared_flags(args), "--dataset_name", f"{args.folder}/rows", "--output_dir", f"{args.folder}/trl"]
     dpo.main(*dpo.make_parser().parse_args_and_config(flags))
     return results
@@ -239,12 +149,9 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any]:
 
 def run_recipe(args: argparse.Namespace, *flags: str) -> dict[str, Any]:
     """`recipes/dpo_orca.py` from its first line to the end of training."""
-    spec = importlib.util.spec_from_file_location("dpo_orca", ROOT / "recipes" / "dpo_orca.py")
-    assert spec is not None and spec.loader is not None
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
+    recipe = load_recipe("dpo_orca")
     results: dict[str, Any] = {}
-    recipe.DPOTrainer = measured_trainer(results)
+    recipe.DPOTrainer = measured_trainer(recipe.DPOTrainer, results)
     files = ["--dataset_name", f"{args.folder}/raw.jsonl", "--eval_fraction", str(args.eval_fraction)]
     recipe.main([*shared_flags(args), *files, "--output_dir", f"{args.folder}/recipe", *flags])
     return results
@@ -255,7 +162,8 @@ def run_side(args: argparse.Namespace) -> dict[str, Any]:
         return run_post(args)
     if args.worker == "trl":
         return run_trl(args)
-    return run_recipe(args, *(["--train_sampling_strategy", "random"] if args.worker == "in_order" else []))
+    strategy = "random" if args.worker == "in_order" else "group_by_length"
+    return run_recipe(args, "--train_sampling_strategy", strategy)
 
 
 # The rounds
@@ -265,28 +173,17 @@ def write_rows(args: argparse.Namespace, folder: Path) -> int:
     """Raw rows for the recipe, and the rows that it trains on for the others; how many those are."""
     from itertools import islice
 
+    import datasets
+
     from trl_kochat import format_dataset, load_rows, split_by_prompt
 
+    datasets.disable_progress_bars()
     raw = list(islice(load_rows(args.dataset_name), args.rows))
     (folder / "raw.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in raw))
     train, _ = split_by_prompt(format_dataset(raw, "orca_pairs"), args.eval_fraction, seed=42)
     (folder / "rows").mkdir()
     train.select_columns(["prompt", "chosen", "rejected"]).to_json(folder / "rows" / "train.jsonl", force_ascii=False)
     return len(train)
-
-
-def summarize(result: dict[str, Any]) -> dict[str, Any]:
-    seconds, real, padded = (result[key][1:] for key in ("seconds", "real", "padded"))
-    return {
-        "steps": len(seconds),
-        "seconds_per_step": statistics.fmean(seconds),
-        "real_tokens_per_second": sum(real) / sum(seconds),
-        "padding": 1 - sum(real) / sum(padded),
-        "weight_bytes": result["weight_bytes"],
-        "peak_bytes": result["peak_bytes"],
-        "cuda_peak_bytes": result["cuda_peak_bytes"],
-        "loss": result["loss"],
-    }
 
 
 def main() -> None:
@@ -318,11 +215,12 @@ def main() -> None:
         runs = take_turns({side: [sys.executable, __file__, "--worker", side, *flags] for side in args.sides})
     sides = {side: summarize(result) for side, result in runs.items()}
     print_table(
-        ["", "s/step", "real tokens/s", "padding", "weights MB", "peak MB", "GPU peak MB", "loss, mean"],
+        ["", "s/step", "CPU s/step", "real tokens/s", "padding", "weights MB", "peak MB", "GPU peak MB", "loss, mean"],
         [
             [
                 SIDES[side],
                 s["seconds_per_step"],
+                s["cpu_seconds_per_step"],
                 s["real_tokens_per_second"],
                 f"{s['padding']:.0%}",
                 s["weight_bytes"] / 1e6,
@@ -341,6 +239,8 @@ def goals(sides: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     if {"recipe", "post"} <= sides.keys():
         ratio = sides["recipe"]["real_tokens_per_second"] / sides["post"]["real_tokens_per_second"]
         found.append(check("real tokens per second, recipe to post", ratio, ">=", 1.3))
+        cpu = sides["recipe"]["real_tokens_per_cpu_second"] / sides["post"]["real_tokens_per_cpu_second"]
+        found.append(check("real tokens per second of the processor, recipe to post", cpu, ">=", 1.3))
         found.append(
             check(
                 "weights, recipe to post", sides["recipe"]["weight_bytes"] / sides["post"]["weight_bytes"], "<=", 0.8
@@ -354,6 +254,8 @@ def goals(sides: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     if {"in_order", "trl"} <= sides.keys():
         ratio = sides["in_order"]["seconds_per_step"] / sides["trl"]["seconds_per_step"]
         found.append(check("time per step, recipe in the same order to trl dpo", ratio, "<=", 1.02))
+        cpu = sides["in_order"]["cpu_seconds_per_step"] / sides["trl"]["cpu_seconds_per_step"]
+        found.append(check("processor time per step, the same", cpu, "<=", 1.02))
     return found
 
 

@@ -61,6 +61,29 @@ def run_worker(command: Sequence[str], env: Mapping[str, str] | None = None) -> 
     return _finish(*_start(command, env or {}))
 
 
+def run_command(command: Sequence[Any], env: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Wall-clock and processor seconds of a command with all that it starts, and its peak memory in bytes."""
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            env={**os.environ, **QUIET, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            log.seek(0)
+            sys.exit(f"{command} failed with status {process.returncode}:\n{log.read()[-6000:]}")
+    return {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+    }
+
+
 def take_turns(commands: Mapping[str, Sequence[str]], env: Mapping[str, str] | None = None) -> dict[str, dict]:
     """Run workers that call [`Turn`] side by side, one at a time in turn, until all are done; what each wrote."""
     running, results = {}, {}
@@ -95,16 +118,18 @@ class Turn:
         fds = os.environ.get(TURN)
         self._fds = tuple(map(int, fds.split(","))) if fds else None
         self.seconds: list[float] = []
-        self._start = 0.0
+        self.cpu_seconds: list[float] = []  # of all threads: less moved by what else the machine does
+        self._start = self._cpu_start = 0.0
 
     def begin(self) -> None:
         """Wait for the first turn."""
         self._pass()
-        self._start = time.perf_counter()
+        self._start, self._cpu_start = time.perf_counter(), time.process_time()
 
     def end(self) -> None:
         """Note how long the turn took, and wait for the next one."""
         self.seconds.append(time.perf_counter() - self._start)
+        self.cpu_seconds.append(time.process_time() - self._cpu_start)
         self.begin()
 
     def _pass(self) -> None:
