@@ -1,0 +1,78 @@
+"""Recipes that are killed or told to end, and go on: the end is the same as without."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL and no fork server on Windows"),
+]
+
+
+@pytest.fixture
+def kill_and_resume(monkeypatch):
+    """The script, with which anyone can do the same many times over."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    import kill_and_resume
+
+    return kill_and_resume
+
+
+def test_a_killed_recipe_ends_as_if_nothing_had_happened(kill_and_resume, tmp_path):
+    # PPO has the most to lose: three roles, and a rollout that two steps share. The rest is the script's.
+    runs = kill_and_resume.Runs("ppo_kochatgpt", tmp_path, max_steps=4, save_steps=1, rows=8)
+    seconds = runs.undisturbed()
+    expected = kill_and_resume.outcome(tmp_path / "undisturbed")
+    assert expected["report"]["before"] != expected["report"]["after"] and len(expected["log"]) >= 4
+    killed = runs.kill("killed", after=seconds / 4)
+    assert killed["killed"]
+    broken = tmp_path / "killed" / f"checkpoint-{killed['last_step']}" / "optimizer.pt"
+    if killed["last_step"] > 1 and broken.exists():  # and on top of it, the last checkpoint is damaged
+        broken.write_bytes(broken.read_bytes()[:1000])
+    runs.finish("killed", "--resume_from_checkpoint", "true")
+    found = kill_and_resume.outcome(tmp_path / "killed")
+    assert found == expected
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_recipe_that_is_told_to_end_says_how_to_go_on(signum, status, tmp_path):
+    flags = "--preset cpu --max_steps 100 --save_steps 1 --eval_fraction 0.01 --output_dir out"
+    command = [sys.executable, str(ROOT / "recipes" / "dpo_orca.py"), *flags.split()]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 120
+            while not list(tmp_path.glob("out/checkpoint-1/trainer_state.json")):
+                assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+                time.sleep(0.02)
+            process.send_signal(signum)
+            assert process.wait(120) == status
+        finally:
+            process.kill()
+    text = (tmp_path / "log").read_text(encoding="utf-8")
+    assert "Traceback" not in text
+    run = json.loads((tmp_path / "out" / "report" / "metrics.json").read_text(encoding="utf-8"))["run"]
+    assert run["status"] == "interrupted" and 1 <= run["steps"] < 100 and run["reason"] in text
+    page = (tmp_path / "out" / "report" / "index.html").read_text(encoding="utf-8")
+    assert f"at step {run['steps']} of 100" in page
+
+    words = shlex.split(run["reason"].partition("Go on with: ")[2])
+    assert words == [
+        "python",
+        str(ROOT / "recipes" / "dpo_orca.py"),
+        *flags.split(),
+        "--resume_from_checkpoint",
+        "true",
+    ]
+    again = subprocess.run([sys.executable, *words[1:], "--dry_run"], cwd=tmp_path, capture_output=True, text=True)
+    assert f"Going on from out/checkpoint-{run['steps']}." in again.stdout, again.stderr
