@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo real tiny-ko test check format clean
+.PHONY: install demo real tiny-ko test fuzz test-oldest check format clean
 
 install: $(STAMP)
 
@@ -41,6 +41,24 @@ tiny-ko: install
 test: install
 	$(BIN)/python -m pytest
 
+# The fast suite with the oldest versions that pyproject.toml allows, in an environment of its own.
+OLDEST ?= .venv-oldest
+
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -m "not slow" -p no:cacheprovider
+
+$(OLDEST)/.installed: pyproject.toml tests/oldest.txt
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
+	$(OLDEST)/bin/python -m pip install --quiet "$(TORCH)"
+	$(OLDEST)/bin/python -m pip install --quiet -c tests/oldest.txt -e ".[dev,wandb,gguf]"
+	touch $@
+
+# Over ten thousand generated inputs through loaders, formatters, tokenizers, text health and report pages, new ones
+# each time; some minutes on a quiet core.
+fuzz: install
+	OMP_NUM_THREADS=1 TRL_KOCHAT_FUZZ=nightly $(BIN)/python -m pytest tests/fuzz
+
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,4 +69,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

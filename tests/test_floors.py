@@ -17,7 +17,7 @@ FLOORS = {
     "logps": 0,
     "adapters": 0,
     "processes": 0,
-    "versions": 0,
+    "versions": 1,
     "formatters": 1,
     "loading": 1,
     "tokenizer": 1,

@@ -1,6 +1,7 @@
 """A run on several processes speaks once."""
 
 import logging
+import os
 
 import torch
 
@@ -8,10 +9,13 @@ import torch
 def is_main_process() -> bool:
     """True on the first of the processes that train together, and where there is only one.
 
-    accelerate's `PartialState` would answer too, but starts the process group when nobody has; this only looks.
+    accelerate's `PartialState` would answer too, but starts the process group where nobody has yet; this only looks.
+    Before that start, what the launcher (`accelerate launch`, `torchrun`) set for each process is the answer.
     """
     distributed = torch.distributed
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank() == 0
+    return os.environ.get("RANK", "0") == "0"
 
 
 def say(text: str = "", end: str = "\n") -> None:

@@ -1,0 +1,251 @@
+"""The versions that the package says it works with, and that it leans on nothing but the public API of its stack."""
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+from transformers import TrainerCallback
+from trl import DPOConfig, ModelConfig, RewardConfig, SFTConfig
+
+import trl_kochat
+from trl_kochat import PPOConfig, PPOTrainer
+from trl_kochat.callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
+from trl_kochat.recipe import RecipeArguments, StageArguments
+from trl_kochat.versions import TESTED, warn_of_newer_versions
+
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted(
+    [*(ROOT / "trl_kochat").rglob("*.py"), *(ROOT / "recipes").glob("*.py"), *(ROOT / "scripts").glob("*.py")]
+)
+STACK = set(TESTED)
+
+# What is taken from elsewhere than the top of a package, and where it is documented.
+ELSEWHERE = {
+    "accelerate.utils": "package_reference/utilities",
+    "peft.tuners.lora": "package_reference/lora",
+    "transformers.pytorch_utils": "internal/modeling_utils",
+    "transformers.trainer_pt_utils": "internal/trainer_utils",
+    "transformers.trainer_utils": "internal/trainer_utils",
+    "transformers.utils": "main_classes/logging, internal/file_utils",
+}
+
+
+# Versions
+
+
+def pins(lines):
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {requirement.name: requirement.specifier for requirement in requirements}
+
+
+def test_the_oldest_versions_stand_in_one_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    stated = pins(project["dependencies"])
+    oldest = pins((ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8").splitlines())
+    for package, (first, last) in TESTED.items():
+        assert Version(first) < Version(last)
+        (bound,) = [part.version for part in stated[package] if part.operator == ">="]
+        assert bound == first
+        assert str(oldest[package]) == f"=={first}"
+        # Nobody is kept from what is newer.
+        assert not [part for part in stated[package] if part.operator in ("<", "<=", "~=", "==")]
+
+
+@pytest.mark.parametrize("package", TESTED)
+def test_what_is_installed_here_is_allowed(package):
+    requirements = [Requirement(text) for text in metadata.requires("trl_kochat")]
+    (requirement,) = [r for r in requirements if r.name == package]
+    assert metadata.version(package) in requirement.specifier
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Pretends versions, and forgets that there was a warning."""
+
+    def pretend(**versions):
+        monkeypatch.setattr(metadata, "version", {**{p: last for p, (_, last) in TESTED.items()}, **versions}.get)
+
+    warn_of_newer_versions.cache_clear()
+    yield pretend
+    warn_of_newer_versions.cache_clear()
+
+
+def test_a_newer_version_is_told_of_once_in_one_sentence(installed, caplog):
+    installed(trl="1.99.0")
+    warn_of_newer_versions()
+    warn_of_newer_versions()
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert record.levelname == "WARNING" and "trl 1.99.0 is newer" in message and TESTED["trl"][1] in message
+    assert "peft" not in message and message.count(". ") == 0
+
+
+def test_several_newer_versions_are_one_sentence(installed, caplog):
+    installed(trl="1.99.0", peft="0.99.0.dev0")
+    warn_of_newer_versions()
+    (record,) = caplog.records
+    assert "trl 1.99.0 and peft 0.99.0.dev0 are newer" in record.getMessage()
+
+
+def test_tested_versions_are_not_told_of(installed, caplog):
+    installed(transformers=TESTED["transformers"][1] + "+local", trl=TESTED["trl"][0])
+    warn_of_newer_versions()
+    assert not caplog.records
+
+
+def test_other_processes_say_nothing_of_versions(installed, caplog, monkeypatch):
+    installed(trl="1.99.0")
+    monkeypatch.setenv("RANK", "1")
+    warn_of_newer_versions()
+    assert not caplog.records
+
+
+NEWER = """
+from importlib import metadata
+version = metadata.version
+metadata.version = lambda name: "9.0" if name == "trl" else version(name)
+import trl_kochat
+from trl_kochat import load_rows
+print("imported")
+from trl_kochat import load_tokenizer, dpo_loss
+"""
+
+
+def test_the_warning_comes_with_the_first_thing_that_loads_the_stack():
+    result = subprocess.run([sys.executable, "-c", NEWER], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout == "imported\n" and result.stderr.count("trl 9.0 is newer") == 1
+
+
+def test_other_modules_load_none_of_the_stack():
+    light = sorted(set(trl_kochat._PUBLIC.values()) - trl_kochat._ON_THE_STACK)
+    code = f"import sys, {', '.join(f'trl_kochat.{module}' for module in light)}; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert light and not {"torch", "transformers", "peft", "trl"} & set(result.stdout.split())
+
+
+# Public API
+
+
+def resolved(module, name):
+    """The object of that name, in a module or in a class of it."""
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def taken(tree):
+    """Of the stack: (module, name) for each import and each attribute of an imported module; local name -> both."""
+    names, modules = {}, {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {a.asname or a.name: a.name for a in node.names if a.name.partition(".")[0] in STACK}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module.partition(".")[0] in STACK:
+            names |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
+    found = set(names.values())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            found.add((modules[node.value.id], node.attr))
+    return found, names
+
+
+TAKEN = {path.relative_to(ROOT).as_posix(): taken(ast.parse(path.read_text(encoding="utf-8"))) for path in FILES}
+
+
+def test_something_is_taken_of_every_package():
+    assert {module.partition(".")[0] for found, _ in TAKEN.values() for module, _ in found} == STACK
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(set().union(*(found for found, _ in TAKEN.values()))))
+def test_what_is_taken_is_public(module, name):
+    assert not re.search(r"(^|\.)_", f"{module}.{name}") and "experimental" not in module
+    assert module in STACK or module in ELSEWHERE, f"say in ELSEWHERE where {module} is documented"
+    assert resolved(module, name) is not None
+    public = getattr(importlib.import_module(module), "__all__", None)
+    if module in ("trl", "transformers", "peft"):
+        assert name in public, f"{module} no longer exports {name}"
+
+
+def calls(path):
+    """(line, what is called, keyword) for the keyword arguments given to what is imported from the stack."""
+    names = TAKEN[path][1]
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    bases = {}  # a call of super().__init__ -> the class of the stack whose it is
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            of_stack = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id in names]
+            bases |= dict.fromkeys((n for n in ast.walk(node) if isinstance(n, ast.Call)), *of_stack[:1] or [None])
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        function, target = node.func, None
+        if isinstance(function, ast.Name) and function.id in names:
+            target = names[function.id]
+        elif (
+            isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id in names
+        ):
+            module, name = names[function.value.id]
+            target = (module, f"{name}.{function.attr}")
+        elif ast.unparse(function) == "super().__init__" and bases.get(node):
+            target = names[bases[node]]
+        if target:
+            yield from ((node.lineno, target, keyword.arg) for keyword in node.keywords if keyword.arg)
+
+
+ARGUMENTS = [(path, *call) for path in TAKEN for call in calls(path)]
+
+
+def test_arguments_are_found():
+    found = {(target[1], keyword) for _, _, target, keyword in ARGUMENTS}
+    assert {("SFTTrainer", "quantization_config"), ("Trainer", "processing_class")} <= found
+
+
+@pytest.mark.parametrize(("path", "line", "target", "keyword"), ARGUMENTS)
+def test_arguments_are_those_that_are_taken(path, line, target, keyword):
+    parameters = inspect.signature(resolved(*target)).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    assert takes_any or keyword in parameters, f"{path}:{line}: {target[1]} takes no {keyword}"
+
+
+CONFIGS = {
+    "sft_kochatgpt": (SFTConfig, RecipeArguments),
+    "reward_kochatgpt": (RewardConfig, RecipeArguments),
+    "dpo_orca": (DPOConfig, RecipeArguments),
+    "ppo_kochatgpt": (PPOConfig, StageArguments),
+}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.py")), ids=lambda path: path.stem)
+def test_keys_of_the_presets_are_fields(path):
+    known = {field.name for kind in (*CONFIGS[path.stem], ModelConfig) for field in fields(kind)}
+    defaults = importlib.import_module(f"trl_kochat.recipes.{path.stem}").DEFAULTS
+    for preset, values in defaults.items():
+        assert values.keys() <= known, preset
+
+
+def test_callbacks_answer_to_events_that_there_are():
+    for callback in (HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback):
+        events = {name for name in vars(callback) if name.startswith("on_")}
+        assert events and events <= set(dir(TrainerCallback)), callback
+
+
+def test_ppo_overrides_nothing_private():
+    """What a trainer overrides behind its base's back drifts in silence."""
+    (base,) = PPOTrainer.__bases__
+    own = {name for name in vars(PPOTrainer) if not name.startswith("__")}
+    assert not {name for name in own if name.startswith("_") and hasattr(base, name)}
+    for name in own & {name for name in dir(base) if callable(getattr(base, name))}:
+        ours, theirs = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (PPOTrainer, base))
+        if "kwargs" not in ours:
+            assert set(theirs) <= set(ours), name
