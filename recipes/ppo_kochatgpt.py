@@ -122,7 +122,10 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3. Trainer: one base; the other three roles are adapters on it, or it with an adapter off
     base = AutoModelForCausalLM.from_pretrained(
-        model_args.model_name_or_path, quantization_config=quantization_config, **config.model_init_kwargs
+        model_args.model_name_or_path,
+        quantization_config=quantization_config,
+        trust_remote_code=config.trust_remote_code,
+        **config.model_init_kwargs,
     )
     config.model_init_kwargs = None  # they are in the model now
     trainer = PPOTrainer(

@@ -1,5 +1,6 @@
 """Models and adapters from disk: safetensors only, no code of the model's own, an adapter only on its own base."""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from peft import PeftConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+# Files of weights that torch.load would unpickle; others of these endings, such as training_args.bin, nobody reads.
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_WEIGHTS_OF_PICKLES = ("pytorch_model", "adapter_model", "model", "value_head", "v_head", "consolidated")
 
 
 def is_adapter(path: str | PathLike[str]) -> bool:
@@ -46,8 +50,55 @@ def adapter_folder(path: str | PathLike[str]) -> Path:
         pickled = (
             " A pickled adapter_model.bin is not loaded: save it again as safetensors." if WEIGHTS in missing else ""
         )
+        if CONFIG not in missing:
+            refuse_what_runs_code(folder)
         raise ValueError(f"{path} is no adapter that can be loaded: {' and '.join(missing)} missing.{pickled}")
     return folder
+
+
+def refuse_what_runs_code(name_or_path: str | PathLike[str], *, trust_remote_code: bool = False) -> None:
+    """Raise for a folder whose loading would run code that came with it.
+
+    A repository on the Hub is not looked at: what reads it takes safetensors only, and no code unless told to.
+
+    Args:
+        name_or_path (`str`): Folder of a model or an adapter.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether code of the model's own may run. There is
+            no such leave for pickles.
+
+    Raises:
+        ValueError: It has pickled weights and no safetensors, or only Python code beside it can build the model.
+    """
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        return
+    names = sorted(path.name for path in folder.iterdir())
+    weights = "adapter_model" if CONFIG in names else "model"
+    readable = any(name.startswith(weights) and name.endswith(".safetensors") for name in names)
+    pickled = [name for name in names if name.endswith(_PICKLES) and name.startswith(_WEIGHTS_OF_PICKLES)]
+    if pickled and not readable:
+        raise ValueError(
+            f"{folder} holds pickled weights ({pickled[0]}) and no safetensors. Reading a pickle can run any code, so "
+            "it is not loaded. Where you trust its source, load it with transformers or PEFT alone and save it again "
+            "(save_pretrained writes safetensors), or ask its author to."
+        )
+    config = folder / "config.json"
+    if trust_remote_code or not config.is_file():
+        return
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError:
+        return  # broken, as transformers says with its own words
+    if isinstance(content, dict) and content.get("auto_map") and content.get("model_type") not in CONFIG_MAPPING:
+        raise ValueError(remote_code(folder))
+
+
+def remote_code(name_or_path: object) -> str:
+    """What to say of a model or tokenizer that comes with code of its own."""
+    return (
+        f"{name_or_path} needs Python code that comes with it (auto_map in its config), which is not run unless asked "
+        "for. Read that code; then --trust_remote_code, or trust_remote_code=True, lets it run."
+    )
 
 
 def read_adapter_config(path: str | PathLike[str]) -> PeftConfig:
@@ -102,10 +153,15 @@ def eval_mode(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def told_by_name(name_or_path: str | PathLike[str]) -> Iterator[None]:
-    """Say which model it is that is neither here nor to be had; transformers leaves the name out when offline."""
+def told_by_name(name_or_path: str | PathLike[str], *, trust_remote_code: bool = False) -> Iterator[None]:
+    """Say which model it is that is not loaded: neither here nor to be had, or not without running code of its own."""
+    refuse_what_runs_code(name_or_path, trust_remote_code=trust_remote_code)
     try:
         yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(remote_code(name_or_path)) from error
     except OSError as error:
         if Path(name_or_path).is_dir():
             raise
@@ -121,6 +177,7 @@ def load_base(
     *,
     load_in_4bit: bool = False,
     dtype: str | torch.dtype | None = None,
+    trust_remote_code: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Load a model with one of the `AutoModelFor...` classes onto the accelerator, or the CPU where there is none.
@@ -131,10 +188,11 @@ def load_base(
         load_in_4bit (`bool`, *optional*, defaults to `False`): Quantize the linear layers to NF4, as the recipes do.
         dtype (`str` or `torch.dtype`, *optional*): By default that of the saved weights (`"auto"`), but float32 on the
             CPU, which is slow in half precision.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether code that comes with the model may run.
         kwargs: Passed to `from_pretrained`, such as `num_labels` or `revision`.
 
     Raises:
-        ValueError: The weights are broken.
+        ValueError: The weights are broken, or pickled, or the model needs code of its own.
         OSError: The model is neither on this machine nor to be had.
     """
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -151,13 +209,13 @@ def load_base(
             bnb_4bit_compute_dtype=compute_dtype,
         )
     try:
-        with told_by_name(name_or_path):
+        with told_by_name(name_or_path, trust_remote_code=trust_remote_code):
             return auto_class.from_pretrained(
                 name_or_path,
                 dtype=dtype,
                 device_map={"": device},
                 use_safetensors=True,
-                trust_remote_code=False,
+                trust_remote_code=trust_remote_code,
                 **kwargs,
             )
     except SafetensorError as error:

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel, TaskType
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .adapters import read_adapter_config
+from .adapters import read_adapter_config, told_by_name
 from .generation import load_generator
 from .loading import load_rows
 from .logps import response_logps
@@ -121,7 +121,9 @@ def _check(adapter: str | PathLike[str], base: str | PathLike[str] | None) -> tu
         )
     if config.task_type not in (TaskType.CAUSAL_LM, TaskType.SEQ_CLS, None):
         raise ValueError(f"The adapter {adapter} is for {config.task_type}; CAUSAL_LM and SEQ_CLS can be merged.")
-    if getattr(AutoConfig.from_pretrained(name, trust_remote_code=False), "quantization_config", None):
+    with told_by_name(name):
+        base_config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    if getattr(base_config, "quantization_config", None):
         raise ValueError(
             f"The base {name} is stored quantized, and a sum with rounded weights is not what was trained; give the "
             "model that it was quantized from (base=, or --base)."

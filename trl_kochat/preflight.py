@@ -20,6 +20,7 @@ from peft import PeftModel
 from transformers import Trainer, TrainingArguments
 from trl import ModelConfig
 
+from .adapters import refuse_what_runs_code
 from .checkpoints import beyond, find_checkpoint, set_aside
 from .processes import say
 from .tokenizer.findings import Finding
@@ -42,9 +43,12 @@ def check_before_loading(config: TrainingArguments, model_args: ModelConfig) -> 
     """What can be told before the model is loaded; gives the checkpoint to go on from (see [`find_checkpoint`]).
 
     Raises:
-        ValueError: The output folder cannot be written, 4-bit is not possible here, or no checkpoint is whole.
+        ValueError: The output folder cannot be written, the model has pickled weights or code of its own, 4-bit is not possible here, or no checkpoint is whole.
     """
     check_output_dir(str(config.output_dir))
+    refuse_what_runs_code(
+        str(model_args.model_name_or_path), trust_remote_code=getattr(config, "trust_remote_code", False)
+    )
     if model_args.load_in_4bit or model_args.load_in_8bit:
         check_bitsandbytes()
     checkpoint = find_checkpoint(str(config.output_dir), config.resume_from_checkpoint)

@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel, load_peft_weights
 from torch import nn
 
+from ..adapters import adapter_folder
 from ..logps import PackedRows
 
 
@@ -56,7 +57,7 @@ def scored_hidden(model: Any, rows: PackedRows) -> torch.Tensor:
 
 def reward_head(path: str) -> torch.Tensor:
     """Weight `(1, H)` of the head in an adapter folder; an error where it is missing or has several labels."""
-    weights = load_peft_weights(path, device="cpu")
+    weights = load_peft_weights(str(adapter_folder(path)), device="cpu")
     if SCORE_KEY not in weights:
         raise ValueError(
             f"The adapter {path!r} holds no reward head (no 'score.weight'); train it with RewardTrainer and a "

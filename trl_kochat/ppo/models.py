@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.utils import find_adapter_config_file
 
+from ..adapters import adapter_folder, refuse_what_runs_code, told_by_name
 from .config import PPOConfig, mapping
 from .heads import check_labels
 from .rewards import AdapterReward, FunctionReward, ModelReward, Reward, RewardFunc
@@ -50,18 +51,31 @@ def load_causal_model(
     if quantization_config is not None:
         kwargs["quantization_config"] = quantization_config
     if is_adapter(model):
+        model = _folder(model, args)
         return AutoPeftModelForCausalLM.from_pretrained(model, is_trainable=True, **kwargs)
-    return AutoModelForCausalLM.from_pretrained(model, **kwargs)
+    with told_by_name(model, trust_remote_code=args.trust_remote_code):
+        return AutoModelForCausalLM.from_pretrained(model, **kwargs)
 
 
 def load_scorer(path: str, args: PPOConfig) -> PreTrainedModel | PeftModel:
     """A reward or value model of its own, with one label."""
     kwargs = {k: v for k, v in _init_kwargs(args).items() if k != "revision"}  # a revision of the policy
     if is_adapter(path):
+        path = _folder(path, args)
         return AutoPeftModelForSequenceClassification.from_pretrained(path, num_labels=1, **kwargs)
-    config = AutoConfig.from_pretrained(path, trust_remote_code=args.trust_remote_code)
-    check_labels(config.num_labels, path)
-    return AutoModelForSequenceClassification.from_pretrained(path, **kwargs)
+    with told_by_name(path, trust_remote_code=args.trust_remote_code):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=args.trust_remote_code)
+        check_labels(config.num_labels, path)
+        return AutoModelForSequenceClassification.from_pretrained(path, **kwargs)
+
+
+def _folder(adapter: str, args: PPOConfig) -> str:
+    """The adapter's folder, which holds safetensors, on a base that is loaded without code of its own."""
+    folder = str(adapter_folder(adapter))
+    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    if base:
+        refuse_what_runs_code(base, trust_remote_code=args.trust_remote_code)
+    return folder
 
 
 def _same_place(one: str, other: str) -> bool:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..adapters import keep_4bit_gradients
+from ..adapters import adapter_folder, keep_4bit_gradients
 from ..logps import PackedRows, completion_logits, pad_rows, per_row, token_entropies, token_logps
 from .heads import SCORE_KEY, ScalarHead, backbone, captured_input, reward_head, scored_hidden
 from .merging import can_merge, merged
@@ -158,7 +158,8 @@ class ActorCritic(nn.Module):
                 f"The adapter {path!r} shares its base with a LoRA policy; give the policy an adapter (peft_config=) "
                 "or pass the reward model as a model."
             )
-        result = self.policy.load_adapter(path, adapter_name=name, is_trainable=trainable)
+        folder = str(adapter_folder(path))  # PEFT would read a pickle where there are no safetensors
+        result = self.policy.load_adapter(folder, adapter_name=name, is_trainable=trainable)
         odd = [*result.missing_keys, *(key for key in result.unexpected_keys if "score" not in key.split("."))]
         if odd:
             raise ValueError(

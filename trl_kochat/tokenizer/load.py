@@ -96,6 +96,12 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
         expected = isinstance(error, OSError | ValueError | LookupError | TypeError | ImportError)
         if not expected and type(error) is not Exception:
             raise
+        if isinstance(error, ValueError) and "trust_remote_code" in str(error):
+            raise ValueError(
+                f"The tokenizer of {name_or_path} needs Python code that comes with it (auto_map in its config), which "
+                "is not run unless asked for. Read that code; then --trust_remote_code, or trust_remote_code=True, "
+                "lets it run."
+            ) from error
         reason = cut(" ".join(str(error).split()), 600)
         if isinstance(error, LookupError):
             reason = f"{error} is missing"
