@@ -15,6 +15,7 @@ import runpy
 import shlex
 import shutil
 import subprocess
+import tomllib
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -124,6 +125,18 @@ def test_every_formatter_is_in_the_table(name):
     ours = [name for name in formatter_names() if get_formatter(name).function.__module__.startswith("trl_kochat.")]
     for formatter in ours:
         assert re.search(rf"^\| `{formatter}` \|", TEXTS[name], flags=re.MULTILINE), formatter
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_versions_in_the_comparison_are_the_packages_own(name):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needs = {
+        word: re.search(rf"^{word}>=([\d.]+)", "\n".join(project["dependencies"]), re.M)[1]
+        for word in ("trl", "transformers")
+    }
+    (heading,) = re.findall(r"^\| \| trl_kochat ([\d.]+) \|", TEXTS[name], flags=re.MULTILINE)
+    assert heading == project["version"]
+    assert f"| ≥ {needs['trl']} / ≥ {needs['transformers']} |" in TEXTS[name]
 
 
 def test_pictures_are_small_and_real_images():
