@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.callbacks.training import ppo_trainer, sft_trainer
 from trl_kochat.checkpoints import (
@@ -138,6 +139,26 @@ def test_a_run_that_saved_the_model_alone_cannot_go_on(tmp_path):
     sft_trainer(tmp_path, max_steps=1, save_steps=1, save_only_model=True).train()
     with pytest.raises(ValueError, match="optimizer.pt is missing; --save_only_model leaves it out"):
         find_checkpoint(tmp_path, "true")
+
+
+def test_the_last_checkpoint_is_kept_until_the_next_one_is_whole(tmp_path, monkeypatch):
+    """What we count on in transformers: with room for one checkpoint, the old one goes when the new one is written."""
+    save = torch.save
+
+    def fill_the_disk(content, file, *args, **kwargs):
+        if "checkpoint-4" in str(file):
+            raise OSError(28, "No space left on device")
+        save(content, file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        sft_trainer(tmp_path, max_steps=6, save_steps=2, save_total_limit=1).train()
+    assert "was not written to its end" in what_is_broken(tmp_path / "checkpoint-4")
+    assert find_checkpoint(tmp_path, "true") == tmp_path / "checkpoint-2"
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    sft_trainer(tmp_path, max_steps=6, save_steps=2, save_total_limit=1).train()
+    assert [checkpoint.step for checkpoint in list_checkpoints(tmp_path)] == [6]
 
 
 def test_checkpoints_of_another_run_are_moved_and_not_lost(run):

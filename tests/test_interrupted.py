@@ -44,8 +44,7 @@ def test_a_killed_recipe_ends_as_if_nothing_had_happened(kill_and_resume, tmp_pa
     assert found == expected
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_recipe_that_is_told_to_end_says_how_to_go_on(signum, status, tmp_path):
+def test_ctrl_c_ends_a_recipe_that_says_how_to_go_on(tmp_path):
     flags = "--preset cpu --max_steps 100 --save_steps 1 --eval_fraction 0.01 --output_dir out"
     command = [sys.executable, str(ROOT / "recipes" / "dpo_orca.py"), *flags.split()]
     with (tmp_path / "log").open("w") as log:
@@ -55,8 +54,8 @@ def test_a_recipe_that_is_told_to_end_says_how_to_go_on(signum, status, tmp_path
             while not list(tmp_path.glob("out/checkpoint-1/trainer_state.json")):
                 assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
                 time.sleep(0.02)
-            process.send_signal(signum)
-            assert process.wait(120) == status
+            process.send_signal(signal.SIGINT)
+            assert process.wait(120) == 130
         finally:
             process.kill()
     text = (tmp_path / "log").read_text(encoding="utf-8")

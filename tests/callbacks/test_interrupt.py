@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,22 @@ def test_in_a_thread_training_runs_and_signals_are_left_alone(tmp_path, handlers
     thread.start()
     thread.join()
     assert steps == [2]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize(("signum", "expected"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 7)])
+def test_a_forked_worker_ends_as_it_would_without(signum, expected):
+    with InterruptCallback():
+        pid = os.fork()
+        if pid == 0:  # never leaves this block
+            try:
+                os.kill(os.getpid(), signum)
+                time.sleep(10)
+            except KeyboardInterrupt:
+                os._exit(7)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == expected
 
 
 def test_the_report_says_interrupted_where_and_how_to_go_on(tmp_path):

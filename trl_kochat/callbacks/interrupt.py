@@ -58,6 +58,7 @@ class InterruptCallback(TrainerCallback):
         self._forget()
 
     def _forget(self) -> None:
+        self._pid = os.getpid()
         self._asked: signal.Signals | None = None
         self._asked_at = 0.0
         self._agreed: signal.Signals | None = None  # by all processes
@@ -82,6 +83,10 @@ class InterruptCallback(TrainerCallback):
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         signum = signal.Signals(number)
+        if os.getpid() != self._pid:  # a worker of a DataLoader, forked with this handler
+            signal.signal(signum, self._handlers[signum])
+            os.kill(os.getpid(), signum)
+            return
         name = NAMES[signum]
         echo = self._processes > 1 and time.monotonic() - self._asked_at < SAME_SIGNAL_SECONDS
         if self._asked is not None and echo:
