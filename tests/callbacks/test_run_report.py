@@ -62,6 +62,7 @@ def test_a_run_leaves_the_metrics_of_the_contract(tmp_path):
     assert found["versions"].keys() >= {"python", "trl", "transformers", "torch", "trl_kochat"}
     assert found["run"]["status"] == "finished" and found["run"]["steps"] == 3
     assert found["run"]["peak_memory"] > 2**20 and found["seconds"] > 0
+    assert found["run"]["peak_host_memory_mib"] > 50  # of this process, torch included
     assert [entry["step"] for entry in found["history"] if "loss" in entry] == [1, 2, 3]
 
 

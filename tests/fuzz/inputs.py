@@ -29,7 +29,7 @@ _SHARED: dict[str, Any] = {
     "phases": [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
 }
 settings.register_profile("fuzz-tests", max_examples=20, derandomize=True, database=None, **_SHARED)
-settings.register_profile("fuzz-nightly", max_examples=600, print_blob=True, **_SHARED)
+settings.register_profile("fuzz-nightly", max_examples=350, print_blob=True, **_SHARED)
 PROFILE = settings.get_profile("fuzz-nightly" if NIGHTLY else "fuzz-tests")
 
 # Test -> inputs that it was given.

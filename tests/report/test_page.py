@@ -259,3 +259,14 @@ def test_numbers_of_any_size_have_a_page(tmp_path, value):
     history = [{"step": step, "loss": value, "grad_norm": value} for step in (1, 2)]
     changes = {"before": {"margin": value}, "distributions": {"after": lists, "other": lists}, "history": history}
     assert "margin" in page_of(make_run(tmp_path, "reward", **changes)).text
+
+
+def test_both_memories_are_on_the_page(tmp_path):
+    run = {
+        "status": "finished",
+        "peak_memory": 3 * 2**30,
+        "peak_host_memory_mib": 512.0,
+        "peak_device_memory_mib": 3072.0,
+    }
+    text = squeezed(page_of(make_run(tmp_path, run=run)).text)
+    assert "memory 512 MiB at most" in text and "GPU memory 3.00 GiB at most" in text

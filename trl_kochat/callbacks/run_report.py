@@ -16,7 +16,15 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 from ..report import RunRecord, before_after_table, report_folder, write_page
 from ..report.lengths import histogram, token_lengths
-from ..report.machine import command_line, device_name, installed_versions, peak_memory
+from ..report.machine import (
+    command_line,
+    device_name,
+    in_mib,
+    installed_versions,
+    peak_device_memory,
+    peak_host_memory,
+    peak_memory,
+)
 from ..report.record import RUN, plain
 from ..report.settings import settings_of
 from .measuring import measuring, policy_of
@@ -221,6 +229,8 @@ class RunReportCallback(TrainerCallback):
         assert self.folder is not None
         self.record.seconds = self._seconds_before + time.perf_counter() - self._started
         self.record.run["peak_memory"] = peak_memory()
+        self.record.run["peak_host_memory_mib"] = in_mib(peak_host_memory())
+        self.record.run["peak_device_memory_mib"] = in_mib(peak_device_memory())
         self.record.save(self.folder)
 
     def _draw(self) -> None:

@@ -30,6 +30,8 @@ RUN: dict[str, Any] = {
     "max_steps": None,
     "resumed_from": [],
     "peak_memory": None,
+    "peak_host_memory_mib": None,
+    "peak_device_memory_mib": None,
     "output_dir": None,
     "settings": {},
 }
@@ -52,7 +54,8 @@ class RunRecord:
         after (`dict`): The same measures after the last step; empty while the run is not finished.
         versions (`dict`): Package -> version.
         run (`dict`): How it went, see `RUN`: `status` is `running`, `finished`, `stopped`, `interrupted` or `failed`,
-            `peak_memory` is in bytes, `resumed_from` lists steps, `settings` are those that are not the defaults.
+            `peak_memory` is in bytes (of the device that trained), `peak_host_memory_mib` and
+            `peak_device_memory_mib` in MiB, `None` where there is no such memory or nobody tells, `resumed_from` lists steps, `settings` are those that are not the defaults.
         distributions (`dict`): `before` and `after` -> name -> list of numbers, one for each held-out row.
         history (`list[dict]`): The trainer's log, one entry per logged event with its `step`.
     """

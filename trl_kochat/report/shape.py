@@ -108,6 +108,8 @@ check_record = _object(
                 "processes": _WHOLE,
                 "resumed_from": _LIST,
                 "peak_memory": _WHOLE_OR_NULL,
+                "peak_host_memory_mib": _NUMBER_OR_NULL,
+                "peak_device_memory_mib": _NUMBER_OR_NULL,
                 "output_dir": _TEXT_OR_NULL,
                 "settings": _MAPPING,
             }
