@@ -365,7 +365,8 @@ def test_lora_modules_that_are_not_there_at_all_are_an_error(main):
     dry_run, recipe, _ = main
     if "lora_target_modules" not in recipe.DEFAULTS["cpu"]:
         pytest.skip("its adapters come from the stages before")
-    with pytest.raises(ValueError, match="c_attn.* not found in the base model"):
+    # PEFT's own sentences.
+    with pytest.raises(ValueError, match="c_attn not found in the base model|No modules were targeted"):
         dry_run("--lora_target_modules", "c_attn")
 
 
@@ -378,6 +379,16 @@ def test_rows_that_leave_nothing_to_train_on_or_to_measure_stop_the_run(main, tm
         dry_run("--dataset_name", "one.json")
     with pytest.raises(ValueError, match="eval_fraction is 0"):
         dry_run("--eval_fraction", "0")
+
+
+def test_lengths_that_leave_nothing_stop_the_run(main):
+    dry_run, recipe, _ = main
+    if "max_length" in recipe.DEFAULTS["cpu"]:
+        with pytest.raises(ValueError, match="No train row is left within --max_length 8 tokens; raise it"):
+            dry_run("--max_length", "8")
+    else:
+        with pytest.raises(ValueError, match="--max_prompt_length 8 has no room for a prompt"):
+            dry_run("--max_prompt_length", "8")
 
 
 # wandb
