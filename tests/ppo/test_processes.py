@@ -27,6 +27,7 @@ def launch(folder: Path, processes: int, per_device: int, value_trunk: str) -> l
     return [json.loads((folder / f"process_{i}.json").read_text()) for i in range(processes)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value_trunk", ["adapter", "policy"])
 def test_two_processes_learn_as_one_with_the_whole_batch(tmp_path, value_trunk):
     (one,) = launch(tmp_path / "one", 1, 4, value_trunk)
