@@ -169,6 +169,13 @@ def test_offline_what_is_not_here_is_said_and_not_looked_for(run):
     assert said.count("REFUSED") == 7 and run.tried() == ""
 
 
+def test_recipes_load_and_build_everything_without_network(run):
+    """A trainer of TRL that is built sends a ping, unless told not to, which recipes do."""
+    mains = "; ".join(f"importlib.import_module('trl_kochat.recipes.{name}').main(arguments)" for name in RECIPES)
+    run(f"import importlib; arguments = ['--preset', 'cpu', '--dry_run']; {mains}", offline=False)
+    assert run.tried() == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("offline", [True, False], ids=["offline", "as anybody runs it"])
 @pytest.mark.parametrize("recipe", RECIPES)
