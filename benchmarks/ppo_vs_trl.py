@@ -67,12 +67,12 @@ def llama_config():
     )
 
 
-def tokenizer():
+def tokenizer(size: int = VOCAB):
     """A vocabulary of words w3, w4, ... of the model's size."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    names = ["</s>", "<pad>", "<s>", *(f"w{i}" for i in range(3, VOCAB))]
+    names = ["</s>", "<pad>", "<s>", *(f"w{i}" for i in range(3, size))]
     inner = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<pad>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", pad_token="<pad>", bos_token="<s>")
