@@ -14,11 +14,11 @@ logger = logging.getLogger(__name__)
 # Package -> the oldest and the newest version that the whole fast suite passes with. pyproject.toml and
 # tests/oldest.txt hold the oldest ones too; a test keeps them equal.
 TESTED = {
-    "trl": ("1.14.2", "1.16.0"),
-    "transformers": ("5.10.4", "5.23.0"),
-    "peft": ("0.19.0", "0.21.2"),
-    "accelerate": ("1.10.1", "1.15.0"),
-    "datasets": ("4.7.0", "5.2.0"),
+    "trl": ("1.16.0", "1.16.0"),
+    "transformers": ("5.23.0", "5.23.0"),
+    "peft": ("0.21.0", "0.21.2"),
+    "accelerate": ("1.15.0", "1.15.0"),
+    "datasets": ("5.0.0", "5.2.0"),
 }
 
 
