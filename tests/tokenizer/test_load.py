@@ -161,3 +161,28 @@ def test_what_is_no_id_is_an_error():
 def test_a_folder_that_is_not_there(name):
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         load_tokenizer(name)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", {"vocab_size": None}),
+        ("config.json", {"eos_token_id": {}}),
+        ("generation_config.json", "{"),
+        ("generation_config.json", []),
+    ],
+)
+def test_a_broken_file_beside_the_tokenizer_is_said_by_name(tmp_path, file, content):
+    folder = healthy(tmp_path / "model")
+    path = folder / file
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() and isinstance(content, dict) else {}
+    path.write_text(content if isinstance(content, str) else json.dumps({**kept, **content} if content else []))
+    with pytest.raises(ValueError, match=str(folder)) as refused:
+        load_tokenizer(folder)
+    assert type(refused.value) is ValueError
+
+
+def test_ids_of_another_type_in_a_generation_config_are_no_ids(tmp_path):
+    folder = healthy(tmp_path / "model")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [None, [], "</s>"]}))
+    assert load_tokenizer(folder).eos_token == "</s>"

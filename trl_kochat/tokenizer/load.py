@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..text.shown import cut, shown
@@ -93,7 +94,9 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
         return AutoTokenizer.from_pretrained(name_or_path, **kwargs)
     except Exception as error:
         # `tokenizers` raises a bare Exception for a tokenizer.json that it cannot read.
-        expected = isinstance(error, OSError | ValueError | LookupError | TypeError | ImportError)
+        expected = isinstance(
+            error, OSError | ValueError | LookupError | TypeError | ImportError | StrictDataclassError
+        )
         if not expected and type(error) is not Exception:
             raise
         if isinstance(error, ValueError) and "trust_remote_code" in str(error):

@@ -44,9 +44,19 @@ class Origin:
         return Tokenizer.from_file(str(path)) if path else None
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the model; empty when there is none."""
+        """A JSON file of the model; empty when there is none.
+
+        Raises:
+            ValueError: The file is there and broken.
+        """
         path = self.file(name)
-        return json.loads(path.read_text(encoding="utf-8")) if path else {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is not JSON: {error}.") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} is JSON and not an object with keys.")
+        return content
 
     def matches(self, tokenizer: PreTrainedTokenizerBase) -> bool:
         """Whether the files hold the vocabulary of `tokenizer`.

@@ -146,7 +146,14 @@ def config_of(model: PreTrainedModel | PreTrainedConfig) -> PreTrainedConfig:
 def as_list(ids: int | Sequence[int] | None) -> list[int]:
     if ids is None:
         return []
-    return [ids] if isinstance(ids, int) else list(ids)
+    # A file may hold anything in their place.
+    return (
+        [ids]
+        if isinstance(ids, int)
+        else [one for one in ids if isinstance(one, int)]
+        if isinstance(ids, list | tuple)
+        else []
+    )
 
 
 def syllables(text: str) -> Counter[str]:
