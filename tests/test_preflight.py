@@ -281,6 +281,26 @@ def test_a_resumed_run_moves_only_what_it_does_not_come_from(run, capsys):
     assert sorted(path.name for path in run.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
 
 
+def test_the_report_stays_with_its_run(run, tmp_path):
+    arguments = SimpleNamespace(output_dir=str(run))
+    (run / "report").mkdir()
+    (run / "report" / "metrics.json").write_text("the first run")
+    leave_earlier_run(arguments, run / "checkpoint-4")  # it goes on
+    assert (run / "report" / "metrics.json").read_text() == "the first run"
+    leave_earlier_run(arguments, None)  # another begins
+    assert not (run / "report").exists()
+    (run / "report").mkdir()
+    (run / "report" / "metrics.json").write_text("the second run")
+    (run / "checkpoint-2").mkdir()
+    (first,) = (place for place in (run / "earlier").iterdir() if (place / "checkpoint-4").is_dir())
+    leave_earlier_run(arguments, first / "checkpoint-4")  # the first one goes on after all
+    assert (run / "report" / "metrics.json").read_text() == "the first run"
+    leave_earlier_run(SimpleNamespace(output_dir=str(tmp_path / "elsewhere")), first / "checkpoint-4")
+    assert (tmp_path / "elsewhere" / "report" / "metrics.json").read_text() == "the first run"
+    reports = [path.read_text() for path in sorted((run / "earlier").rglob("metrics.json"))]
+    assert reports == ["the first run", "the second run"]
+
+
 def test_a_run_in_an_empty_folder_says_nothing(tmp_path, capsys):
     leave_earlier_run(SimpleNamespace(output_dir=str(tmp_path / "new")), None)
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())

@@ -23,6 +23,7 @@ from trl import ModelConfig
 from .adapters import refuse_what_runs_code
 from .checkpoints import beyond, find_checkpoint, set_aside
 from .processes import say
+from .report import report_folder
 from .tokenizer.findings import Finding
 
 
@@ -277,13 +278,16 @@ def _size(number: float) -> str:
 def leave_earlier_run(args: TrainingArguments, checkpoint: Path | None, *, dry_run: bool = False) -> None:
     """Say which checkpoints in the output folder this run does not come from, and move them aside.
 
-    Left where they are, `--resume_from_checkpoint true` could go on from the wrong run later, and `--save_total_limit`
+    The report goes with them. Left where they are, `--resume_from_checkpoint true` could go on from the wrong run later, and `--save_total_limit`
     would delete them.
     """
     others = beyond(str(args.output_dir), checkpoint)
+    report = report_folder(str(args.output_dir))
     if checkpoint is not None:
         say(f"Going on from {checkpoint}.")
     if not others:
+        if not dry_run:
+            _take_report_along(checkpoint, report)
         return
     names = ", ".join(other.folder.name for other in reversed(others))
     which = "of an earlier run" if checkpoint is None else f"that {checkpoint.name} does not come from"
@@ -293,8 +297,21 @@ def leave_earlier_run(args: TrainingArguments, checkpoint: Path | None, *, dry_r
         say(f"{there}: they would be moved aside{goes_on}.")
         return
     place = set_aside(others)
+    assert place is not None
+    if report.is_dir() and (checkpoint is None or checkpoint.parent.resolve() != report.parent.resolve()):
+        report.rename(place / report.name)  # it tells of that run
+    _take_report_along(checkpoint, report)
     goes_on = f"; --resume_from_checkpoint {place} goes on with that run" if checkpoint is None else ""
     say(f"{there}: moved to {place}{goes_on}.")
+
+
+def _take_report_along(checkpoint: Path | None, report: Path) -> None:
+    """Copy the report of the run that the checkpoint is of, with its measures from before training and its samples."""
+    if checkpoint is None:
+        return
+    source = report_folder(checkpoint.parent)
+    if source.is_dir() and source.resolve() != report.resolve() and not report.exists():
+        shutil.copytree(source, report)
 
 
 def set_up_wandb(config: TrainingArguments) -> None:

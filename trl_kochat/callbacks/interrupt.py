@@ -80,6 +80,8 @@ class InterruptCallback(TrainerCallback):
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
         self._handlers.clear()
+        if isinstance(error, Interrupted):
+            say(str(error))
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         signum = signal.Signals(number)
@@ -135,7 +137,6 @@ class InterruptCallback(TrainerCallback):
             f"Interrupted by {NAMES[self._agreed]} at step {state.global_step} of {state.max_steps}: saved "
             f"{self._saved}. Go on with: {go_on}"
         )
-        say(message)
         raise Interrupted(message, self._agreed)
 
     def _agree(self, args: TrainingArguments) -> signal.Signals | None:
