@@ -168,6 +168,7 @@ def test_a_folder_that_is_not_there(name):
     [
         ("config.json", {"vocab_size": None}),
         ("config.json", {"eos_token_id": {}}),
+        ("tokenizer_config.json", {"tokenizer_class": True}),
         ("generation_config.json", "{"),
         ("generation_config.json", []),
     ],

@@ -95,7 +95,7 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
     except Exception as error:
         # `tokenizers` raises a bare Exception for a tokenizer.json that it cannot read.
         expected = isinstance(
-            error, OSError | ValueError | LookupError | TypeError | ImportError | StrictDataclassError
+            error, OSError | ValueError | LookupError | TypeError | AttributeError | ImportError | StrictDataclassError
         )
         if not expected and type(error) is not Exception:
             raise

@@ -173,7 +173,7 @@ def _tokenize(
             "These rows are conversations and the tokenizer has no chat template: use load_tokenizer, or "
             "set_chat_template(tokenizer, 'ko_instruct')."
         )
-    rendered = []
+    rendered: list[Any] = []
     for number, (row, value) in enumerate(zip(rows, values, strict=True)):
         options = {"tokenize": False, "add_generation_prompt": generation, **(row.get("chat_template_kwargs") or {})}
         try:

@@ -72,7 +72,8 @@ class Subject:
         if self.model is not None:
             return config_of(self.model).get_text_config().to_dict()
         config = self.origin.json("config.json") if self.origin_matches else {}
-        return config.get("text_config", config)
+        text_config = config.get("text_config")
+        return text_config if isinstance(text_config, dict) else config
 
     @cached_property
     def generation_eos_ids(self) -> list[int]:
