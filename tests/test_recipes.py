@@ -52,6 +52,12 @@ def test_the_cpu_preset_is_embedded_and_takes_the_same_4bit_path(recipe):
     assert all(Path(source).exists() for source in [cpu["model_name_or_path"], *cpu["dataset_name"]])
 
 
+def test_a_resumed_run_logs_the_same_means(recipe):
+    for preset in recipe.DEFAULTS.values():
+        assert preset["save_steps"] % preset["logging_steps"] == 0
+    assert recipe.DEFAULTS["cpu"]["max_steps"] >= 4 * recipe.DEFAULTS["cpu"]["save_steps"]
+
+
 def test_a_misspelt_flag_is_refused_before_anything_is_loaded(recipe):
     with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         recipe.main(["--lerning_rate", "1"])
