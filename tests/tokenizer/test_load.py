@@ -169,6 +169,7 @@ def test_a_folder_that_is_not_there(name):
         ("config.json", {"vocab_size": None}),
         ("config.json", {"eos_token_id": {}}),
         ("tokenizer_config.json", {"tokenizer_class": True}),
+        ("tokenizer_config.json", {"model_max_length": [1]}),
         ("generation_config.json", "{"),
         ("generation_config.json", []),
     ],

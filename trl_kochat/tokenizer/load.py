@@ -91,7 +91,10 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
     refuse_missing_folder(name_or_path)
     folder = Path(name_or_path)
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise ValueError(f"model_max_length is {shown(tokenizer.model_max_length)}, not a number")
+        return tokenizer
     except Exception as error:
         # `tokenizers` raises a bare Exception for a tokenizer.json that it cannot read.
         expected = isinstance(
