@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,9 @@ def test_ctrl_c_ends_a_recipe_that_says_how_to_go_on(tmp_path):
     flags = "--preset cpu --max_steps 100 --save_steps 1 --eval_fraction 0.01 --output_dir out"
     command = [sys.executable, str(ROOT / "recipes" / "dpo_orca.py"), *flags.split()]
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        # A pytest in the background ignores SIGINT, and its children would.
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, preexec_fn=heed)
         try:
             deadline = time.monotonic() + 120
             while not list(tmp_path.glob("out/checkpoint-1/trainer_state.json")):

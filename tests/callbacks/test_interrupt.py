@@ -52,13 +52,12 @@ def train(output_dir, *callbacks, resume=None, interrupt=None, **settings):
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Whatever happens, others find the handlers they know."""
-    before = [signal.getsignal(signum) for signum in SIGNALS]
-    yield before
-    after = [signal.getsignal(signum) for signum in SIGNALS]
-    for signum, handler in zip(SIGNALS, before, strict=True):
-        signal.signal(signum, handler)
-    assert after == before
+    """Python's own handlers, also where pytest runs in the background with SIGINT ignored; others find theirs again."""
+    own = [signal.default_int_handler, signal.SIG_DFL]
+    found = [signal.signal(signum, handler) for signum, handler in zip(SIGNALS, own, strict=True)]
+    yield own
+    after = [signal.signal(signum, handler) for signum, handler in zip(SIGNALS, found, strict=True)]
+    assert after == own
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
