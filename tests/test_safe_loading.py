@@ -156,6 +156,47 @@ def test_trusted_code_is_let_through(made):
     refuse_what_runs_code(made / "model", trust_remote_code=True)
 
 
+OWN = """from transformers import AutoModel, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel
+
+
+class Config(LlamaConfig):
+    model_type = "their_own"
+
+
+class Decoder(LlamaModel):
+    config_class = Config
+
+
+AutoModel.register(Config, Decoder, exist_ok=True)
+
+
+class Model(LlamaForCausalLM):
+    config_class = Config
+
+
+class Scorer(LlamaForSequenceClassification):
+    config_class = Config
+"""
+
+
+@pytest.mark.parametrize("command", ["generate", "score", "merge"])
+def test_commands_run_code_when_they_are_told_to(made, tmp_path, capsys, monkeypatch, command):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    with_code(made / "model")
+    path = made / "model" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["auto_map"]["AutoModelForSequenceClassification"] = "own.Scorer"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    (made / "model" / "own.py").write_text(OWN, encoding="utf-8")
+    arguments = {
+        "generate": [str(made / "model"), "--adapter", str(made / "policy"), "--prompt", "안녕?"],
+        "score": [str(made / "reward"), "--prompt", "안녕?", "--completion", "네"],
+        "merge": [str(made / "policy"), str(tmp_path / "merged")],
+    }[command]
+    assert main([command, *arguments, "--trust_remote_code"]) == 0
+    assert capsys.readouterr().out.strip()
+
+
 @pytest.mark.parametrize(
     "recipe", [sft_kochatgpt, reward_kochatgpt, dpo_orca, ppo_kochatgpt], ids=lambda r: r.__name__
 )

@@ -297,7 +297,7 @@ def load_generator(
         name_or_path (`str`): Folder, or repository id on the Hub, of the base model.
         adapters (sequence of `str`, *optional*): Folders or repository ids of adapters that were trained on this base.
         load_in_4bit (`bool`, *optional*, defaults to `False`): Quantize the base to NF4.
-        kwargs: Passed to `from_pretrained`, such as `dtype` or `revision`.
+        kwargs: Passed to `from_pretrained`, such as `dtype`, `revision` or `trust_remote_code`.
 
     Raises:
         ValueError: An adapter is of another kind, is not complete, or does not belong to this base.

@@ -40,7 +40,11 @@ class Merge(NamedTuple):
 
 
 def merge_adapter(
-    adapter: str | PathLike[str], output: str | PathLike[str], *, base: str | PathLike[str] | None = None
+    adapter: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    base: str | PathLike[str] | None = None,
+    trust_remote_code: bool = False,
 ) -> Merge:
     """Merge an adapter into its base, in the precision the base is stored in, and save model and tokenizer.
 
@@ -53,6 +57,7 @@ def merge_adapter(
         output (`str`): Folder to make; it may be there if it is empty. It gets safetensors and a tokenizer that
             transformers 4 and 5 read alike.
         base (`str`, *optional*): Base of the adapter; by default the one that the adapter names.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether code that comes with the base may run.
 
     Returns:
         [`Merge`]
@@ -64,17 +69,18 @@ def merge_adapter(
     output = Path(output)
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise ValueError(f"{output} exists and is not an empty folder; give another name, or remove it.")
-    name, is_reward_model = _check(adapter, base)
+    name, is_reward_model = _check(adapter, base, trust_remote_code)
+    kwargs: Any = {"dtype": "auto", "trust_remote_code": trust_remote_code}
     source = adapter if (Path(adapter) / "tokenizer_config.json").is_file() else name
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as temporary:
         folder = Path(temporary) / "model"
         save_portable(tokenizer, folder)  # first: what it refuses is told before a model is loaded
         if is_reward_model:
-            model: Any = load_reward_model(adapter, base=name, dtype="auto")
+            model: Any = load_reward_model(adapter, base=name, **kwargs)
         else:
-            model = load_generator(name, [adapter], dtype="auto")
+            model = load_generator(name, [adapter], **kwargs)
         dtype = model.get_base_model().config.dtype
         if dtype not in BOUNDS:
             raise ValueError(f"{name} is stored as {dtype}; there are {', '.join(map(str, BOUNDS))} to merge into.")
@@ -93,8 +99,8 @@ def merge_adapter(
         del model
         gc.collect()
 
-        tokenizer = load_tokenizer(folder)
-        model = load_reward_model(folder, dtype="auto") if is_reward_model else load_generator(folder, dtype="auto")
+        tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+        model = load_reward_model(folder, **kwargs) if is_reward_model else load_generator(folder, **kwargs)
         difference = _largest(before - _measure(model.float(), tokenizer, is_reward_model))
         merge = Merge(name, is_reward_model, dtype, difference, BOUNDS[dtype], effect)
         if not difference <= merge.bound:
@@ -109,7 +115,9 @@ def merge_adapter(
     return merge
 
 
-def _check(adapter: str | PathLike[str], base: str | PathLike[str] | None) -> tuple[str, bool]:
+def _check(
+    adapter: str | PathLike[str], base: str | PathLike[str] | None, trust_remote_code: bool
+) -> tuple[str, bool]:
     """Name of the base, and whether the adapter makes a reward model of it."""
     config = read_adapter_config(adapter)
     name = str(base or config.base_model_name_or_path or "")
@@ -121,8 +129,8 @@ def _check(adapter: str | PathLike[str], base: str | PathLike[str] | None) -> tu
         )
     if config.task_type not in (TaskType.CAUSAL_LM, TaskType.SEQ_CLS, None):
         raise ValueError(f"The adapter {adapter} is for {config.task_type}; CAUSAL_LM and SEQ_CLS can be merged.")
-    with told_by_name(name):
-        base_config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    with told_by_name(name, trust_remote_code=trust_remote_code):
+        base_config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     if getattr(base_config, "quantization_config", None):
         raise ValueError(
             f"The base {name} is stored quantized, and a sum with rounded weights is not what was trained; give the "

@@ -160,6 +160,7 @@ def load_reward_model(
     *,
     base: str | PathLike[str] | None = None,
     load_in_4bit: bool = False,
+    trust_remote_code: bool = False,
     **kwargs: Any,
 ) -> PreTrainedModel | PeftModel:
     """Load a reward model for scoring: an adapter with its score head onto its base, or a whole model.
@@ -169,6 +170,7 @@ def load_reward_model(
             one label. With `base`, the adapter may be a repository id too.
         base (`str`, *optional*): Base of the adapter; by default the one that the adapter names.
         load_in_4bit (`bool`, *optional*, defaults to `False`): Quantize the base to NF4; the head stays as it is.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether code that comes with the model may run.
         kwargs: Passed to `from_pretrained`, such as `dtype` or `revision`.
 
     Raises:
@@ -176,7 +178,7 @@ def load_reward_model(
             head or not one label.
     """
     if base is None and not is_adapter(path):
-        return _load_whole(path, load_in_4bit=load_in_4bit, **kwargs)
+        return _load_whole(path, load_in_4bit=load_in_4bit, trust_remote_code=trust_remote_code, **kwargs)
     config = read_adapter_config(path)
     if not any(_HEADS & set(key.split(".")) for key in adapter_keys(path)):
         raise ValueError(
@@ -189,13 +191,22 @@ def load_reward_model(
     if not name:
         raise ValueError(f"The adapter {path} does not name its base model; pass base=.")
     with quiet_transformers():  # the base has no head, and the adapter brings one
-        model = load_base(AutoModelForSequenceClassification, name, load_in_4bit=load_in_4bit, num_labels=1, **kwargs)
+        model = load_base(
+            AutoModelForSequenceClassification,
+            name,
+            load_in_4bit=load_in_4bit,
+            trust_remote_code=trust_remote_code,
+            num_labels=1,
+            **kwargs,
+        )
     return attach_adapter(model, path, "default")
 
 
-def _load_whole(name_or_path: str | PathLike[str], *, load_in_4bit: bool, **kwargs: Any) -> PreTrainedModel:
-    with told_by_name(name_or_path):
-        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+def _load_whole(
+    name_or_path: str | PathLike[str], *, load_in_4bit: bool, trust_remote_code: bool, **kwargs: Any
+) -> PreTrainedModel:
+    with told_by_name(name_or_path, trust_remote_code=trust_remote_code):
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
     kind = ", ".join(config.architectures or ("an unknown kind of model",))
     if "SequenceClassification" not in kind:
         raise ValueError(f"{name_or_path} is {kind} and no reward model: it has no score head.")
@@ -208,6 +219,7 @@ def _load_whole(name_or_path: str | PathLike[str], *, load_in_4bit: bool, **kwar
             AutoModelForSequenceClassification,
             name_or_path,
             load_in_4bit=load_in_4bit,
+            trust_remote_code=trust_remote_code,
             output_loading_info=True,
             **kwargs,
         )

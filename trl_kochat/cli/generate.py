@@ -92,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", action="store_true", help="show the tokens of each prompt with their ids")
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="prompts at a time (default: 8)")
     parser.add_argument("--load_in_4bit", action="store_true", help="load base models in 4-bit NF4")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -258,12 +259,17 @@ def answer_all(
     from ..generation import generate_answers, load_generator, token_table, use_adapter
     from ..tokenizer import load_tokenizer
 
-    tokenizers = {source: load_tokenizer(source) for source in dict.fromkeys(c.tokenizer for c in candidates)}
+    tokenizers = {
+        source: load_tokenizer(source, trust_remote_code=args.trust_remote_code)
+        for source in dict.fromkeys(c.tokenizer for c in candidates)
+    }
     by_label = {}
     for base in dict.fromkeys(candidate.base for candidate in candidates):
         group = [candidate for candidate in candidates if candidate.base == base]
         adapters = [candidate.adapter for candidate in group if candidate.adapter is not None]
-        model = load_generator(base, adapters, load_in_4bit=args.load_in_4bit)
+        model = load_generator(
+            base, adapters, load_in_4bit=args.load_in_4bit, trust_remote_code=args.trust_remote_code
+        )
         for candidate in group:
             with use_adapter(model, None if candidate.adapter is None else adapters.index(candidate.adapter)):
                 by_label[candidate.label] = generate_answers(

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base", metavar="B", help=f"base of the adapter, where it is not the one the adapter names; or {EMBEDDED}"
     )
+    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +34,12 @@ def run(args: argparse.Namespace) -> int:
     transformers_logging.disable_progress_bar()
     with warnings.catch_warnings():  # libraries among themselves
         warnings.simplefilter("ignore", FutureWarning)
-        merge = merge_adapter(model_path(args.adapter), args.output, base=model_path(args.base) if args.base else None)
+        merge = merge_adapter(
+            model_path(args.adapter),
+            args.output,
+            base=model_path(args.base) if args.base else None,
+            trust_remote_code=args.trust_remote_code,
+        )
     dtype = str(merge.dtype).removeprefix("torch.")
     what = "in a score" if merge.is_reward_model else "in a token's log-probability (nats)"
     effect = "" if merge.effect is None else f"; the adapter itself makes one of up to {merge.effect:.2g}"

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per completion, in the order given")
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="rows at a time (default: 8)")
     parser.add_argument("--load_in_4bit", action="store_true", help="load the base in 4-bit NF4")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -114,10 +115,11 @@ def score_pairs(pairs: Sequence[tuple[Any, Any]], args: argparse.Namespace, *, r
     path, base = model_path(args.model), model_path(args.base) if args.base else None
     with warnings.catch_warnings():  # libraries among themselves
         warnings.simplefilter("ignore", FutureWarning)
-        model = load_reward_model(path, base=base, load_in_4bit=args.load_in_4bit)
+        trust: Any = {"trust_remote_code": args.trust_remote_code}
+        model = load_reward_model(path, base=base, load_in_4bit=args.load_in_4bit, **trust)
         adapter = path if base is not None or is_adapter(path) else None
         named = base or (read_adapter_config(path).base_model_name_or_path if adapter else path)
-        tokenizer = load_tokenizer(Candidate(path, str(named), adapter).tokenizer)
+        tokenizer = load_tokenizer(Candidate(path, str(named), adapter).tokenizer, **trust)
         prompts, completions = [prompt for prompt, _ in pairs], [completion for _, completion in pairs]
         return score_completions(model, tokenizer, prompts, completions, batch_size=args.batch_size, raw=raw)
 
