@@ -34,8 +34,20 @@ from measure import CACHE, TORCH, Report, arguments, check, environment, peak_by
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "trl_kochat" / "sample"
 OURS = ("ours", "ours, 2 processes", "batched", "trl", "course")
-# The newest releases that run on the torch used here; what they pin of other packages stays theirs.
-TOOLS = {"axolotl": [["axolotl"]], "llamafactory": [["llamafactory"]]}
+# Each tool with what its own release pins, as far as its formatters need it; the rest of what it asks for (viewers,
+# cloud storage, GPU kernels) takes gigabytes and no part in this.
+TOOLS = {
+    "axolotl": [
+        ["transformers==5.16.1", "datasets==4.8.4", "trl==1.9.0", "peft==0.20.0", "accelerate==1.13.0"],
+        ["addict", "fire", "colorama", "pydantic==2.12.5"],
+        ["--no-deps", "axolotl==0.19.0"],
+    ],
+    "llamafactory": [
+        ["transformers>=5,<=5.6.0", "datasets<=4.0.0", "accelerate<=1.11.0", "peft==0.18.1", "trl<=0.24.0"],
+        ["omegaconf", "fire", "tyro<0.9", "einops", "sentencepiece", "tiktoken", "torchaudio", "torchvision"],
+        ["--no-deps", "llamafactory==0.9.5"],
+    ],
+}
 SIDES = (*OURS, *TOOLS)
 
 

@@ -135,7 +135,8 @@ class Turn:
     def _pass(self) -> None:
         if self._fds:
             os.write(self._fds[1], b"d")
-            os.read(self._fds[0], 1)
+            if not os.read(self._fds[0], 1):
+                os._exit(1)  # nobody waits for the result any more
 
 
 def _start(command: Sequence[str], env: Mapping[str, str], fds: Sequence[int] = ()) -> tuple[Any, Path, Any]:

@@ -55,6 +55,8 @@ DEFAULTS = {
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 4,
         "gradient_checkpointing": True,
+        # Ours, as QLoRA's own runs: of Orca's pairs in batches of 4 padding is 43 % in random order, 19 % so.
+        "train_sampling_strategy": "group_by_length",
         "learning_rate": 5e-5,
         "lr_scheduler_type": "cosine",
         "max_steps": 200,
