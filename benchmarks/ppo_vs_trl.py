@@ -7,6 +7,9 @@ Same model shape (34M parameters, Llama, float32, random weights), prompts (32 t
 (16), PPO epochs (2) and LoRA (r 16 on all linear layers) on both sides. The sides take turns, each in a process of its
 own, and every figure is the median over the rounds: on a busy machine only the ratios mean something.
 
+Both sides take large tensors from huge pages (PyTorch's THP_MEM_ALLOC_ENABLE): without, the C library of many systems
+leaves holes between aligned blocks, and which side it hits harder is chance. THP_MEM_ALLOC_ENABLE=0 measures that.
+
 Writes a table and a JSON file: episodes per second, bytes of all weights, peak memory of the process, and where our
 time goes.
 """
@@ -293,7 +296,8 @@ def measure(python: str, side: str, rollouts: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         command = [python, __file__, "--worker", side, "--rollouts", str(rollouts), "--out", str(out)]
-        env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+        env = {"THP_MEM_ALLOC_ENABLE": "1"} | os.environ
+        env |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
         done = subprocess.run(command, env=env, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
