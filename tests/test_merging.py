@@ -177,7 +177,7 @@ def test_prompt_tuning_has_nothing_to_merge(folder):
     [
         ("other base", "does not belong to the base model"),
         ("other task", "is for TOKEN_CLS; CAUSAL_LM and SEQ_CLS can be merged"),
-        ("pickle", "adapter_model.safetensors missing. A pickled adapter_model.bin is not loaded"),
+        ("pickle", "holds pickled weights .adapter_model.bin. and no safetensors"),
         ("no folder", "No adapter .*: no folder of that name here"),
         ("not a number", "NaN"),
     ],
