@@ -44,7 +44,8 @@ def check_before_loading(config: TrainingArguments, model_args: ModelConfig) -> 
     """What can be told before the model is loaded; gives the checkpoint to go on from (see [`find_checkpoint`]).
 
     Raises:
-        ValueError: The output folder cannot be written, the model has pickled weights or code of its own, 4-bit is not possible here, or no checkpoint is whole.
+        ValueError: The output folder cannot be written, the model has pickled weights or code of its own, 4-bit is not
+            possible here, or no checkpoint is whole.
     """
     check_output_dir(str(config.output_dir))
     refuse_what_runs_code(

@@ -55,7 +55,8 @@ class RunRecord:
         versions (`dict`): Package -> version.
         run (`dict`): How it went, see `RUN`: `status` is `running`, `finished`, `stopped`, `interrupted` or `failed`,
             `peak_memory` is in bytes (of the device that trained), `peak_host_memory_mib` and
-            `peak_device_memory_mib` in MiB, `None` where there is no such memory or nobody tells, `resumed_from` lists steps, `settings` are those that are not the defaults.
+            `peak_device_memory_mib` in MiB, `None` where there is no such memory or nobody tells, `resumed_from` lists
+            steps, `settings` are those that are not the defaults.
         distributions (`dict`): `before` and `after` -> name -> list of numbers, one for each held-out row.
         history (`list[dict]`): The trainer's log, one entry per logged event with its `step`.
     """

@@ -145,16 +145,10 @@ def config_of(model: PreTrainedModel | PreTrainedConfig) -> PreTrainedConfig:
 
 
 def as_list(ids: int | Sequence[int] | None) -> list[int]:
-    if ids is None:
-        return []
+    if isinstance(ids, int):
+        return [ids]
     # A file may hold anything in their place.
-    return (
-        [ids]
-        if isinstance(ids, int)
-        else [one for one in ids if isinstance(one, int)]
-        if isinstance(ids, list | tuple)
-        else []
-    )
+    return [one for one in ids if isinstance(one, int)] if isinstance(ids, list | tuple) else []
 
 
 def syllables(text: str) -> Counter[str]:
