@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 from trl.chat_template_utils import has_generation_markers, is_chat_template_stop_token_trained
 
@@ -124,3 +125,11 @@ def test_a_template_needs_an_eos(tokenizer):
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
     with pytest.raises(ValueError, match="tokenizer.eos_token"):
         set_chat_template(bare, "ko_instruct")
+
+
+def test_a_vocabulary_without_its_unknown_token_is_refused_in_our_words():
+    inner = Tokenizer(models.WordLevel({"</s>": 0, "가": 1}, unk_token="<unk>"))
+    broken = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
+    with pytest.raises(ValueError, match="unk_token of its vocabulary is missing"):
+        set_chat_template(broken, "chatml")
+    assert broken.chat_template is None

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from .sequences import encode_texts
+
 
 _FOLDER = Path(__file__).parent / "chat_templates"
 # Tokens that a template writes and that must be single tokens of the vocabulary.
@@ -38,7 +40,7 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrain
     """
     template = read_template(name)
     for token in _TOKENS_OF_TEMPLATE.get(name, ()):
-        ids = tokenizer.encode(token, add_special_tokens=False)
+        (ids,) = encode_texts(tokenizer, [token], add_special_tokens=False)
         if len(ids) != 1 or tokenizer.convert_ids_to_tokens(ids) != [token]:
             raise ValueError(
                 f"{name} needs {token} as a single token; this vocabulary writes it as {len(ids)} tokens. Use "
