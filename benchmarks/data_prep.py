@@ -44,7 +44,7 @@ TOOLS = {
     ],
     "llamafactory": [
         ["transformers>=5,<=5.6.0", "datasets<=4.0.0", "accelerate<=1.11.0", "peft==0.18.1", "trl<=0.24.0"],
-        ["omegaconf", "fire", "tyro<0.9", "einops", "sentencepiece", "tiktoken", "torchaudio", "torchvision"],
+        ["omegaconf", "fire", "tyro<0.9", "einops", "sentencepiece", "tiktoken", "torchvision"],
         ["--no-deps", "llamafactory==0.9.5"],
     ],
 }
@@ -200,6 +200,22 @@ def run_here(args: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": seconds, "rows": len(made), "peak_bytes": peak_bytes(), "ids": digest}
 
 
+def import_tool(name: str) -> None:
+    """Import a tool's formatters, before the clock starts; LLaMA-Factory's with nothing in place of torchaudio.
+
+    It asks for torchaudio to read sound files; the one from the registry does not load beside a CPU build of torch.
+    """
+    import importlib
+    import importlib.machinery
+    import types
+
+    if name == "llamafactory":
+        silence = types.ModuleType("torchaudio")
+        silence.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
+        sys.modules.setdefault("torchaudio", silence)
+    importlib.import_module({"llamafactory": "llamafactory.data"}.get(name, "axolotl.prompt_strategies.chat_template"))
+
+
 def run_axolotl(args: argparse.Namespace) -> dict[str, Any]:
     from datasets import Dataset
     from transformers import AutoTokenizer
@@ -234,6 +250,7 @@ def run_axolotl(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_llamafactory(args: argparse.Namespace) -> dict[str, Any]:
+    import_tool("llamafactory")
     from datasets import Dataset
     from llamafactory.data.processor import PairwiseDatasetProcessor, SupervisedDatasetProcessor
     from llamafactory.data.template import TEMPLATES
@@ -264,8 +281,8 @@ def interpreters(sides: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     for tool in (side for side in sides if side in TOOLS):
         try:
             python = environment(f"data-prep-{tool}", [[TORCH], *TOOLS[tool]], CACHE)
-            module = "llamafactory.data" if tool == "llamafactory" else "axolotl.prompt_strategies.chat_template"
-            subprocess.run([python, "-c", f"import {module}"], check=True, capture_output=True, text=True)
+            code = f"import data_prep; data_prep.import_tool({tool!r})"
+            subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
             found[tool] = python
         except subprocess.CalledProcessError as error:
             lines = (error.stderr or str(error)).strip().splitlines()

@@ -151,7 +151,7 @@ def run_recipe(args: argparse.Namespace, *flags: str) -> dict[str, Any]:
     """`recipes/dpo_orca.py` from its first line to the end of training."""
     recipe = load_recipe("dpo_orca")
     results: dict[str, Any] = {}
-    recipe.DPOTrainer = measured_trainer(recipe.DPOTrainer, results)
+    recipe.trl.DPOTrainer = measured_trainer(recipe.trl.DPOTrainer, results)
     files = ["--dataset_name", f"{args.folder}/raw.jsonl", "--eval_fraction", str(args.eval_fraction)]
     recipe.main([*shared_flags(args), *files, "--output_dir", f"{args.folder}/recipe", *flags])
     return results

@@ -61,7 +61,7 @@ def exits_after_a_step(trainer_class: type) -> type:
 def run_worker(args: argparse.Namespace) -> None:
     if args.worker == "recipe":
         recipe = load_recipe("dpo_orca")
-        recipe.DPOTrainer = exits_after_a_step(recipe.DPOTrainer)
+        recipe.trl.DPOTrainer = exits_after_a_step(recipe.trl.DPOTrainer)
         recipe.main(["--preset", "cpu", "--output_dir", f"{args.folder}/recipe"])
         return
     import trl

@@ -14,7 +14,7 @@ import os
 # TRL sends a ping when a trainer is built, unless this is set before its import. Set it to 0 if you want that.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from trl import DPOConfig, DPOTrainer
+import trl
 
 from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback, format_dataset, split_by_prompt
 from trl_kochat.callbacks import InterruptCallback
@@ -100,7 +100,7 @@ DEFAULTS = {
 
 def main(argv: list[str] | None = None) -> None:
     # 1. What to run
-    plan, arguments, config, model_args = parse("dpo_orca", DPOConfig, DEFAULTS, argv)
+    plan, arguments, config, model_args = parse("dpo_orca", trl.DPOConfig, DEFAULTS, argv)
     quantization_config, peft_config = lora_arguments(model_args, config)
     set_up_wandb(config)
     announce(plan, arguments, model_args)
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer, findings = load_tokenizer_with_findings(
         model_args.model_name_or_path, revision=model_args.model_revision, trust_remote_code=config.trust_remote_code
     )
-    trainer = DPOTrainer(
+    trainer = trl.DPOTrainer(
         model=model_args.model_name_or_path,
         args=config,
         train_dataset=train,

@@ -46,6 +46,7 @@ from trl_kochat.recipe import (
     load_raw_rows,
     lora_arguments,
     parse,
+    refuse_lora_settings,
     row_summary,
     use_float32_adapters,
 )
@@ -104,9 +105,10 @@ DEFAULTS = {
 def main(argv: list[str] | None = None) -> None:
     # 1. What to run, from which stages
     plan, arguments, config, model_args = parse("ppo_kochatgpt", PPOConfig, DEFAULTS, argv, StageArguments)
+    refuse_lora_settings(plan, model_args)
     quantization_config, _ = lora_arguments(model_args, config)
     set_up_wandb(config)
-    announce(plan, arguments, model_args)
+    announce(plan, arguments, model_args, adapters="LoRA of stages 1 and 2")
     checkpoint = check_before_loading(config, model_args)
     sft_adapter = find_stage("sft_kochatgpt", arguments.sft_adapter, plan.preset)
     reward_adapter = find_stage("reward_kochatgpt", arguments.reward_adapter, plan.preset)

@@ -16,6 +16,7 @@ from trl_kochat.recipe import (
     lora_arguments,
     parse,
     precision,
+    refuse_lora_settings,
     use_float32_adapters,
 )
 from trl_kochat.sample import SAMPLE_DIR
@@ -146,6 +147,30 @@ def test_4bit_lora_arguments_reach_trl():
     assert quantization.bnb_4bit_quant_type == "nf4" and quantization.bnb_4bit_compute_dtype == torch.float32
     assert (peft.r, set(peft.target_modules)) == (4, {"q_proj", "v_proj"})
     assert config.model_init_kwargs["dtype"] == "float32" and config.model_init_kwargs["use_safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--lora_r", "8"], "--lora_r"),
+        (["--lora_r=16"], "--lora_r"),  # the default's value: the adapters may still have another
+        (["--lora-alpha", "8"], "--lora_alpha"),
+        (["--use_dora", "--lora_target_modules", "q_proj"], "--lora_target_modules, --use_dora"),
+        (["--config", "{config}"], "--lora_dropout"),
+        (["--use_peft", "False"], "--use_peft False"),
+    ],
+)
+def test_a_stage_on_earlier_adapters_refuses_what_would_shape_new_ones(tmp_path, argv, named):
+    config = tmp_path / "config.yaml"
+    config.write_text("lora_dropout: 0.5\n")
+    plan, _, _, model_args = parsed("--use_peft", *(word.format(config=config) for word in argv))
+    with pytest.raises(ValueError, match=f"^{named} would have no effect: some_recipe trains on the adapters"):
+        refuse_lora_settings(plan, model_args)
+
+
+def test_what_is_not_about_lora_may_be_given_to_a_stage_on_earlier_adapters():
+    plan, _, _, model_args = parsed("--use_peft", "True", "--load_in_4bit", "--learning_rate", "1")
+    refuse_lora_settings(plan, model_args)
 
 
 def test_without_bitsandbytes_lora_trains_without_4bit_and_says_so(monkeypatch, capsys):

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,10 +65,35 @@ def test_a_misspelt_flag_is_refused_before_anything_is_loaded(recipe):
         recipe.main(["--lerning_rate", "1"])
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in RECIPES if path.stem != "ppo_kochatgpt"], ids=lambda path: path.stem
+)
+def test_help_waits_neither_for_a_trainer_nor_for_what_draws_plots(path):
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = [sys.argv[1], '--help']\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as stop:\n    assert not stop.code\n"
+        "print('loaded:', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    text, _, loaded = done.stdout.rpartition("loaded:")
+    assert "--learning_rate" in text and "--dry_run" in text
+    assert not {"matplotlib", "wandb", "trl.trainer.base_trainer"} & set(loaded.split())
+
+
+def test_ppo_refuses_to_shape_adapters_that_are_there_already(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="^--lora_r would have no effect: ppo_kochatgpt"):
+        load(next(path for path in RECIPES if path.stem == "ppo_kochatgpt")).main(["--preset", "cpu", "--lora_r", "4"])
+
+
 def test_a_dry_run_says_what_would_run_and_stops(recipe, capsys, tmp_path):
     recipe.main(["--preset", "cpu", "--dry_run"])
     out = capsys.readouterr().out
-    assert out.startswith(f"{Path(recipe.__file__).stem}: preset cpu (as asked), tiny-ko, 4-bit LoRA r ")
+    name = Path(recipe.__file__).stem
+    adapters = "LoRA of stages 1 and 2" if name == "ppo_kochatgpt" else f"LoRA r {recipe.DEFAULTS['cpu']['lora_r']}"
+    assert out.startswith(f"{name}: preset cpu (as asked), tiny-ko, 4-bit {adapters} in float32, ")
     for text in ("rows:", "read,", "made,", "example 1", "example 2", "trainable parameters:", "stopped before"):
         assert text in out
     assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("report"))

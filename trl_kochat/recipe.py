@@ -80,11 +80,12 @@ class StageArguments(RecipeArguments):
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The preset taken, and why; the first thing a recipe prints."""
+    """The preset taken, and why (the first thing a recipe prints), and the names of what the user gave values for."""
 
     recipe: str
     preset: str
     reason: str
+    given: frozenset[str] = frozenset()
 
 
 def choose_preset(asked: str, presets: Presets) -> tuple[str, str]:
@@ -160,7 +161,8 @@ def _parse(
     parser = TrlParser(kinds, prog=f"{recipe}.py", allow_abbrev=False, epilog=RESUME_HELP)
     known = {f.name for kind in kinds for f in fields(kind)}
     values = {"output_dir": f"runs/{recipe}", **precision(preset), **presets[preset]}
-    given = in_file.keys() | {key.removeprefix("--").partition("=")[0] for key in argv if key.startswith("--")}
+    flags = (word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--"))
+    given = frozenset(in_file) | {flag.replace("-", "_") for flag in flags}  # `--lora-r` is `--lora_r`
     if "loss_type" in given:
         values.pop("loss_weights", None)  # a preset's weights belong to its own losses
     unknown_in_preset = parser.set_defaults_with_config(**values)
@@ -173,7 +175,7 @@ def _parse(
         raise ValueError(f"Nothing takes the arguments {' '.join(rest)}.")
     if not arguments.dataset_name:
         raise ValueError("--dataset_name needs a file, folder, URL or Hub id.")
-    return RunPlan(recipe, preset, reason), arguments, config, model_args
+    return RunPlan(recipe, preset, reason, given), arguments, config, model_args
 
 
 def _hush() -> None:
@@ -249,9 +251,28 @@ def use_float32_adapters(trainer: Trainer) -> None:
                 parameter.data = parameter.data.float()
 
 
-def announce(plan: RunPlan, arguments: RecipeArguments, model_args: ModelConfig) -> None:
-    """Print the first line of a run: what is taken and why."""
-    tuning = f"LoRA r {model_args.lora_r}" if model_args.use_peft else "all parameters"
+def refuse_lora_settings(plan: RunPlan, model_args: ModelConfig) -> None:
+    """For a stage that goes on with the adapters of earlier ones: their shape cannot be chosen any more.
+
+    Raises:
+        ValueError: A setting of LoRA was given, or `--use_peft False`.
+    """
+    names = (f.name for f in fields(ModelConfig) if f.name.startswith(("lora_", "use_rslora", "use_dora")))
+    given = [f"--{name}" for name in names if name in plan.given]
+    if not model_args.use_peft:
+        given.append("--use_peft False")
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} would have no effect: {plan.recipe} trains on the adapters of stages 1 and 2 as they "
+            "are. Give such flags to sft_kochatgpt and reward_kochatgpt."
+        )
+
+
+def announce(
+    plan: RunPlan, arguments: RecipeArguments, model_args: ModelConfig, *, adapters: str | None = None
+) -> None:
+    """Print the first line of a run: what is taken and why; `adapters` names those that it goes on with."""
+    tuning = adapters or (f"LoRA r {model_args.lora_r}" if model_args.use_peft else "all parameters")
     bits = "4-bit " if model_args.load_in_4bit else "8-bit " if model_args.load_in_8bit else ""
     say(
         f"{plan.recipe}: preset {plan.preset} ({plan.reason}), {Path(str(model_args.model_name_or_path)).name}, "

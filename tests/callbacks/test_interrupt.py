@@ -3,12 +3,8 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +14,7 @@ from transformers import TrainerCallback
 from trl_kochat.callbacks import InterruptCallback, Interrupted, RunReportCallback
 from trl_kochat.checkpoints import find_checkpoint, list_checkpoints
 
-from .training import sft_trainer
+from .training import run_two_processes, sft_trainer
 
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -201,32 +197,10 @@ except Interrupted as stop:
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch is built without distributed")
 def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
-    root = Path(__file__).parents[2]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "out")],
-            cwd=root,
-            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        outputs = [process.communicate(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [143, 143], outputs
-    assert outputs[0][0].count("Interrupted by SIGTERM at step 4 of 50") == 1
-    assert "Interrupted" not in outputs[1][0]
+    outputs = run_two_processes(SCRIPT, tmp_path)
+    assert [status for status, *_ in outputs] == [143, 143], outputs
+    assert outputs[0][1].count("Interrupted by SIGTERM at step 4 of 50") == 1
+    assert "Interrupted" not in outputs[1][1]
     (checkpoint,) = list_checkpoints(tmp_path / "out")
     assert checkpoint.step == 4 and load_file(checkpoint.folder / "model.safetensors")
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= {file.name for file in checkpoint.folder.iterdir()}

@@ -1,16 +1,12 @@
 """The callbacks in a run of two processes."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from trl_kochat.generation import COURSE_PROMPTS
 from trl_kochat.report import RunRecord, read_samples
+
+from .training import run_two_processes
 
 
 SCRIPT = """
@@ -34,30 +30,8 @@ trainer.accelerator.end_training()
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch is built without distributed")
 def test_one_process_writes_and_all_of_them_stop(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
-    root = Path(__file__).parents[2]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "out")],
-            cwd=root,
-            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        (main, main_errors), (other, other_errors) = [process.communicate(timeout=180) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], main_errors[-3000:] + other_errors[-3000:]
+    (status, main, errors), (other_status, other, other_errors) = run_two_processes(SCRIPT, tmp_path)
+    assert [status, other_status] == [0, 0], errors[-3000:] + other_errors[-3000:]
     assert "stopped at 5" in main and "stopped at 5" in other
     for line in ("Run report:", "Samples, step 0"):
         assert line in main and line not in other

@@ -1,5 +1,9 @@
 """Trainers small enough for a test: a few steps of a two-layer model on Korean rows."""
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 from datasets import Dataset
@@ -85,3 +89,31 @@ def ppo_trainer(output_dir, reward, *, callbacks=(), peft_config=None, **setting
         callbacks=list(callbacks),
         peft_config=peft_config,
     )
+
+
+def run_two_processes(script: str, folder: Path) -> list[tuple[int, str, str]]:
+    """Run a script as rank 0 and rank 1 with `folder/out` as its argument; the status, stdout and stderr of each."""
+    (folder / "script.py").write_text(script, encoding="utf-8")
+    root = Path(__file__).parents[2]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(folder / "script.py"), str(folder / "out")],
+            cwd=root,
+            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        outputs = [process.communicate(timeout=180) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]

@@ -4,19 +4,21 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from . import plots
 from .curves import PLOTS, Plot, Series, plots_of
 from .lengths import TOKEN_COLUMNS
 from .measures import arrow, format_number, measure, verdict
 from .next_steps import next_steps
 from .record import RunRecord, write_atomically
 from .samples import Sample, prompt_text, read_samples
+
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 PAGE_FILE = "index.html"
@@ -91,6 +93,8 @@ def write_page(folder: Path, *, png: bool = True) -> Path:
     Raises:
         ValueError: The folder holds no report.
     """
+    from . import plots  # matplotlib takes half a second to load, which a command's --help should not wait for
+
     record = RunRecord.load(folder)
     samples = read_samples(folder)
     figures = _figures(record)
@@ -115,8 +119,10 @@ def write_page(folder: Path, *, png: bool = True) -> Path:
     return folder / PAGE_FILE
 
 
-def _figures(record: RunRecord) -> list[tuple[str, Plot, Figure]]:
+def _figures(record: RunRecord) -> list[tuple[str, Plot, "Figure"]]:
     """File name, what it shows and the figure, in the order of the page."""
+    from . import plots
+
     figures = []
     chosen = [
         value
@@ -139,7 +145,9 @@ def _figures(record: RunRecord) -> list[tuple[str, Plot, Figure]]:
     return figures
 
 
-def _svg(figure: Figure, name: str, title: str) -> Markup:
+def _svg(figure: "Figure", name: str, title: str) -> Markup:
+    from . import plots
+
     # Ours from the first to the last character: labels are constants, data are numbers.
     return Markup(plots.to_svg(figure, name, title))
 
@@ -196,6 +204,8 @@ def _shared_curves(letters: Sequence[str], records: Sequence[RunRecord]) -> list
 
     Losses of two methods measure two things: what is a method's own is laid together within that method only.
     """
+    from . import plots
+
     shared: dict[tuple[str, Plot, Series], list[int]] = {}
     for index, record in enumerate(records):
         own = {plot.name for plot in PLOTS[record.method]}
