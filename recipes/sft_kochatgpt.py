@@ -32,6 +32,7 @@ from trl_kochat.recipe import (
     lora_arguments,
     parse,
     row_summary,
+    tokenize,
     use_float32_adapters,
 )
 from trl_kochat.sample import SAMPLE_DIR
@@ -112,8 +113,8 @@ def main(argv: list[str] | None = None) -> None:
     trainer = trl.SFTTrainer(
         model=model_args.model_name_or_path,
         args=config,
-        train_dataset=train,
-        eval_dataset=held_out,
+        train_dataset=tokenize(train, tokenizer, plan, config),
+        eval_dataset=tokenize(held_out, tokenizer, plan, config),
         processing_class=tokenizer,
         quantization_config=quantization_config,
         peft_config=peft_config,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
-from trl import DPOConfig
+from trl import DPOConfig, SFTConfig
 
 from trl_kochat import recipe as recipe_module
 from trl_kochat.recipe import (
@@ -17,6 +17,7 @@ from trl_kochat.recipe import (
     parse,
     precision,
     refuse_lora_settings,
+    tokenize,
     use_float32_adapters,
 )
 from trl_kochat.sample import SAMPLE_DIR
@@ -26,6 +27,8 @@ PRESETS = {
     "cpu": {"model_name_or_path": "tiny", "dataset_name": ["rows"], "learning_rate": 1e-3, "report_to": ["none"]},
     "gpu": {"model_name_or_path": "big", "dataset_name": ["rows"], "learning_rate": 5e-5, "report_to": ["wandb"]},
 }
+
+ANSWER = [{"role": "assistant", "content": "네, 안녕하세요."}]
 
 
 def parsed(*argv):
@@ -255,3 +258,20 @@ def test_another_loss_leaves_the_weights_of_the_presets_losses(tmp_path):
     assert loss() == (["sigmoid", "sft"], [1.0, 0.05])
     assert loss("--loss_type", "ipo") == loss("--loss_type=ipo") == loss("--config", str(file)) == (["ipo"], None)
     assert loss("--loss_type", "ipo", "sft", "--loss_weights", "1", "0.1") == (["ipo", "sft"], [1.0, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("argv", "by_the_trainer"),
+    [
+        ([], False),
+        (["--max_length", "64", "--packing", "True"], False),
+        (["--completion_only_loss", "False"], True),
+        (["--assistant-only-loss"], True),
+        (["--chat_template_path=other.jinja"], True),
+        (["--eos_token", "</s>"], True),
+    ],
+)
+def test_rows_become_ids_unless_the_trainer_is_asked_for_other_ones(tokenizer, argv, by_the_trainer):
+    plan, _, config, _ = parse("some_recipe", SFTConfig, PRESETS, argv)
+    rows = Dataset.from_list([{"prompt": [{"role": "user", "content": "안녕?"}], "completion": ANSWER}])
+    assert (tokenize(rows, tokenizer, plan, config) is rows) == by_the_trainer

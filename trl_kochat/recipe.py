@@ -20,13 +20,14 @@ import yaml
 from datasets import Dataset
 from peft import PeftConfig
 from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
-from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+from trl import ModelConfig, RewardConfig, SFTConfig, TrlParser, get_peft_config, get_quantization_config
 
 from .adapters import keep_4bit_gradients
 from .formatters import RowCounts
 from .loading import load_rows
 from .processes import hush_other_processes, say
 from .sample import SAMPLE_DIR
+from .tokenizer import tokenize_dataset
 
 
 ConfigT = TypeVar("ConfigT", bound=TrainingArguments)
@@ -38,6 +39,18 @@ Presets = Mapping[str, Mapping[str, Any]]
 RESUME_HELP = (
     "--resume_from_checkpoint true goes on from the last whole checkpoint in --output_dir; a path names a checkpoint, or "
     "the output folder of a run."
+)
+
+# Settings of a trainer's config by which it writes other ids, or none.
+CHANGES_IDS = frozenset(
+    {
+        "assistant_only_loss",
+        "chat_template_path",
+        "completion_only_loss",
+        "dataset_kwargs",
+        "eos_token",
+        "pad_token",
+    }
 )
 
 
@@ -338,6 +351,18 @@ def cut_prompts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length
     if number:
         say(f"{number} prompts cut to --max_prompt_length {max_length} tokens.")
     return dataset.remove_columns("is_cut")
+
+
+def tokenize(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, plan: RunPlan, config: SFTConfig | RewardConfig
+) -> Dataset:
+    """Rows as ids for a trainer that takes them (see [`tokenize_dataset`]), which is faster than its own way.
+
+    Where a setting asks the trainer for other ids, the rows are left to it.
+    """
+    if plan.given & CHANGES_IDS:
+        return dataset
+    return tokenize_dataset(dataset, tokenizer, num_proc=config.dataset_num_proc)
 
 
 def row_summary(counts: RowCounts, train: Dataset, evaluation: Dataset, trainer: Any) -> dict[str, Any]:

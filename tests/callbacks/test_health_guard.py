@@ -1,6 +1,7 @@
 """The guard in real trainers: bad runs planted, healthy runs silent."""
 
 import logging
+from statistics import median
 
 import pytest
 import torch
@@ -188,11 +189,20 @@ def test_what_rows_tell_before_training():
         dataset = Dataset.from_dict(columns) if columns else None
         return look_at_rows(dataset, max_length=max_length, packed=packed, tokenizer=Tokenizer)
 
-    masks = [[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1]]
+    labels = [[-100, 2, 3, 9], [-100, 2, 3, 4], [-100, 2, 9]]
     rows = [[1, 2, 3, 9], [1, 2, 3, 4], [1, 2, 9]]  # as long as allowed and whole, cut, short
-    assert look(input_ids=rows, completion_mask=masks) == (pytest.approx(1 / 3), 3)
-    assert look(input_ids=rows, completion_mask=masks, max_length=None) == (None, 3)
+    assert look(input_ids=rows, labels=labels) == (pytest.approx(1 / 3), 3)
+    assert look(input_ids=rows, labels=labels, max_length=None) == (None, 3)
     assert look(input_ids=rows, packed=True) == (None, None)
     pairs = {"prompt_ids": [[1], [1, 2]], "chosen_ids": [[1], [1, 2]], "rejected_ids": [[1, 2], [1, 2, 3]]}
     assert look(**pairs) == (0.5, 1.5)
+    assert look(input_ids=rows) == (pytest.approx(1 / 3), 4)
     assert look(prompt=["가"]) == look() == (None, None)
+
+
+def test_the_prompt_is_no_part_of_the_answers_length(tmp_path):
+    trainer = sft_trainer(tmp_path, max_steps=1)
+    tokenizer = trainer.processing_class
+    answers = [len(tokenizer(row["completion"] + tokenizer.eos_token)["input_ids"]) for row in ROWS]
+    _, found = look_at_rows(trainer.train_dataset, max_length=None, packed=False, tokenizer=tokenizer)
+    assert found == median(answers)

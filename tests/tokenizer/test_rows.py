@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, ByT5Tokenizer, GPT2Config, GPT2ForSequen
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from tests.tokenizers import byte_fallback, kogpt2_like, qwen_like
-from trl_kochat.tokenizer import check_tokenizer, load_tokenizer, tokenize_rows
+from trl_kochat.tokenizer import check_tokenizer, load_tokenizer, tokenize_dataset, tokenize_rows
 from trl_kochat.tokenizer.rows import check_rows
 from trl_kochat.tokenizer.subject import Subject
 
@@ -91,6 +91,84 @@ def test_preferences_are_what_reward_trainer_makes(tmp_path, tokenizer):
     trainer = RewardTrainer(model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     for ours, theirs in zip(tokenize_rows(tokenizer, rows), trainer.train_dataset, strict=True):
         assert ours.sequences == {"chosen": theirs["chosen_ids"], "rejected": theirs["rejected_ids"]}
+
+
+@pytest.mark.parametrize("max_length", [None, 54])
+@pytest.mark.parametrize("conversational", [True, False])
+def test_sft_trainer_trains_on_ready_made_ids_as_on_its_own(tmp_path, tokenizer, model, conversational, max_length):
+    rows = Dataset.from_list(completion_rows(conversational))
+    own, ready = (
+        SFTTrainer(
+            model,
+            args=arguments(SFTConfig, tmp_path, max_length=max_length, shuffle_dataset=True),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+        )
+        for dataset in (rows, tokenize_dataset(rows, tokenizer))
+    )
+    assert ready.train_dataset.to_list() == own.train_dataset.select_columns(["input_ids", "labels"]).to_list()
+    assert 0 < len(ready.train_dataset) <= len(rows)
+    batches = [trainer.data_collator(list(trainer.train_dataset)) for trainer in (own, ready)]
+    assert batches[0].keys() == batches[1].keys()
+    assert all((batches[0][key] == batches[1][key]).all() for key in batches[0])
+
+
+@pytest.mark.parametrize("max_length", [None, 60])
+@pytest.mark.parametrize("conversational", [True, False])
+@pytest.mark.parametrize("margin", [{}, {"margin": 2.0}], ids=["no margin", "margin"])
+def test_reward_trainer_trains_on_ready_made_ids_as_on_its_own(
+    tmp_path, tokenizer, conversational, max_length, margin
+):
+    model = GPT2ForSequenceClassification(tiny_config(tokenizer))
+    rows = Dataset.from_list([{**row, **margin} for row in preference_rows(conversational)])
+    own, ready = (
+        RewardTrainer(
+            model,
+            args=arguments(RewardConfig, tmp_path, max_length=max_length),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+        )
+        for dataset in (rows, tokenize_dataset(rows, tokenizer))
+    )
+    columns = ["chosen_ids", "rejected_ids", *margin]
+    assert sorted(ready.train_dataset.column_names) == sorted(columns)
+    assert (
+        ready.train_dataset.to_list() == own.train_dataset.select_columns(ready.train_dataset.column_names).to_list()
+    )
+    assert 0 < len(ready.train_dataset) <= len(rows)
+
+
+def test_a_row_far_down_in_a_dataset_is_named_by_its_number(tokenizer):
+    good = {"prompt": "안녕?", "completion": "네"}
+    for row, message in (
+        ({**good, "completion": None}, "'completion' holds None"),
+        ({**good, "prompt": None}, "None"),
+    ):
+        with pytest.raises(ValueError, match=rf"Row 1500 \(counted from 0\): .*{message}"):
+            tokenize_dataset(Dataset.from_list([good] * 1_500 + [row]), tokenizer)
+    rows = [{"prompt": user("안녕?"), "completion": assistant("네")}] * 1_200
+    rows[1_100] = {"prompt": [{"role": "고양이", "content": "야옹"}], "completion": assistant("네")}
+    with pytest.raises(ValueError, match=r"Row 1100 \(counted from 0\), with the roles 고양이"):
+        tokenize_dataset(Dataset.from_list(rows), tokenizer)
+
+
+def test_an_end_of_the_prompt_that_merges_with_the_answer_is_said(tokenizer):
+    rows = Dataset.from_list([{"prompt": "안녕하", "completion": "세요"}])
+    (row,) = tokenize_rows(tokenizer, rows)
+    assert not row.prompt_is_prefix
+    with pytest.warns(UserWarning, match="The prompt alone gets other tokens"):
+        (ready,) = tokenize_dataset(rows, tokenizer)
+    assert ready["labels"].count(-100) == row.completion_start
+
+
+def test_ids_are_not_made_of_rows_that_no_trainer_takes_as_ids(tokenizer):
+    for rows in (
+        [{"messages": user("가") + assistant("나")}],
+        [{"prompt": "가"}],
+        [{"chosen": "가", "rejected": "나"}],
+    ):
+        with pytest.raises(ValueError, match="Give others to the trainer as they are"):
+            tokenize_dataset(Dataset.from_list(rows), tokenizer)
 
 
 def test_messages_and_text_are_what_sft_trainer_makes(tmp_path, tokenizer, model):

@@ -147,5 +147,8 @@ def look_at_rows(
     cut = None
     if max_length is not None:
         cut = fmean(len(ids) == max_length and ids[-1] != eos for ids in rows["input_ids"])
-    answers = map(sum, rows["completion_mask"]) if "completion_mask" in names else map(len, rows["input_ids"])
+    # What carries a loss is the answer.
+    answers = (
+        sum(label != -100 for label in labels) for labels in rows["labels" if "labels" in names else "input_ids"]
+    )
     return cut, median(answers)

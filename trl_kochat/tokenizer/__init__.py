@@ -6,7 +6,7 @@ from .fix import fix_tokenizer
 from .load import load_tokenizer, load_tokenizer_with_findings
 from .pipeline import unicode_form
 from .save import save_portable
-from .sequences import TokenizedRow, tokenize_rows
+from .sequences import TokenizedRow, tokenize_dataset, tokenize_rows
 from .templates import read_template, set_chat_template, template_names
 
 
@@ -21,6 +21,7 @@ __all__ = [
     "save_portable",
     "set_chat_template",
     "template_names",
+    "tokenize_dataset",
     "tokenize_rows",
     "unicode_form",
 ]

@@ -1,15 +1,20 @@
 """TRL rows as token ids, the way TRL's trainers make them."""
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ..text.normalize import refuse_half_characters
 from ..text.shown import cut, listed, shown
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 Row = Mapping[str, Any]
@@ -67,16 +72,17 @@ def row_type(columns: set[str]) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> list[TokenizedRow]:
+def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], *, first: int = 0) -> list[TokenizedRow]:
     """Render and tokenize rows, standard or conversational, as `SFTTrainer`, `DPOTrainer` and `RewardTrainer` do.
 
-    Conversations go through the chat template, plain texts get EOS. Nothing is cut by length.
+    Conversations go through the chat template, plain texts get EOS. Nothing is cut by length. `first` is the number of
+    the first row, for errors to name.
 
     Raises:
         ValueError: The columns are those of no TRL type, a row differs from the first in kind or holds no text, or the
             chat template is missing or does not render a row.
     """
-    rows = checked_rows(rows)
+    rows = checked_rows(rows, first=first)
     if not rows:
         return []
     kind, answers = row_type(set(rows[0]))
@@ -85,13 +91,10 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> li
 
         rows = [extract_prompt(dict(row)) for row in rows]
     if kind == "language_modeling":
-        sequences = _tokenize(tokenizer, rows, [row[answers[0]] for row in rows], ends=True)
+        sequences = _tokenize(tokenizer, rows, [row[answers[0]] for row in rows], ends=True, first=first)
         return [TokenizedRow(kind, [], {answers[0]: ids}, 0) for ids in sequences]
-    prompts = _tokenize(tokenizer, rows, [row["prompt"] for row in rows], generation=True)
-    columns = {
-        answer: _tokenize(tokenizer, rows, [row["prompt"] + row[answer] for row in rows], ends=True)
-        for answer in answers
-    }
+    prompts = _tokenize(tokenizer, rows, [row["prompt"] for row in rows], generation=True, first=first)
+    columns = _tokenize_whole(tokenizer, rows, answers, first)
     tokenized = []
     for index, prompt_ids in enumerate(prompts):
         sequences_of_row = {answer: ids[index] for answer, ids in columns.items()}
@@ -100,18 +103,86 @@ def tokenize_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> li
     return tokenized
 
 
-def checked_rows(rows: Iterable[Row]) -> list[Row]:
+def _tokenize_whole(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], answers: Sequence[str], first: int
+) -> dict[str, list[list[int]]]:
+    """Prompt and answer together, for each column of answers."""
+    return {
+        answer: _tokenize(tokenizer, rows, [row["prompt"] + row[answer] for row in rows], ends=True, first=first)
+        for answer in answers
+    }
+
+
+def tokenize_dataset(
+    dataset: "Dataset", tokenizer: PreTrainedTokenizerBase, *, num_proc: int | None = None, desc: str = "Tokenizing"
+) -> "Dataset":
+    """Prompt-completion or preference rows as the ids that `SFTTrainer` and `RewardTrainer` take ready-made.
+
+    The trainers tokenize row by row; here the fast tokenizer gets batches, for the same ids. What a trainer's config
+    says of tokenizing (`chat_template_path`, `assistant_only_loss`, `completion_only_loss=False`, `eos_token`) it does
+    not say of rows that come as ids. `DPOTrainer` takes none.
+
+    Args:
+        dataset ([`~datasets.Dataset`]): Rows with `prompt` and `completion`, or with `prompt`, `chosen`, `rejected`.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): The trainer's.
+        num_proc (`int`, *optional*): Processes to share the work.
+        desc (`str`, *optional*): What the progress bar says.
+
+    Returns:
+        [`~datasets.Dataset`]: `input_ids` and `labels` (-100 up to where the completion starts); or `chosen_ids` and
+        `rejected_ids`, and `margin` where the rows have one. Nothing is cut by length.
+
+    Raises:
+        ValueError: The rows are of another type, or one cannot be tokenized; with its number.
+    """
+    columns = set(dataset.column_names)
+    kind, answers = row_type(columns)
+    if kind not in ("prompt_completion", "preference") or "prompt" not in columns:
+        raise ValueError(
+            f"Rows with the columns {listed(sorted(columns))}: ids can be made ahead of prompt and completion, or of "
+            "prompt, chosen and rejected. Give others to the trainer as they are."
+        )
+
+    def ids(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[list[int]]]:
+        rows: list[Row] = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        if kind == "preference":
+            rows = checked_rows(rows, first=indices[0])
+            whole = _tokenize_whole(tokenizer, rows, answers, indices[0])
+            return {f"{answer}_ids": sequences for answer, sequences in whole.items()}
+        tokenized = tokenize_rows(tokenizer, rows, first=indices[0])
+        if not all(row.prompt_is_prefix for row in tokenized):
+            warnings.warn(
+                "The prompt alone gets other tokens than at the start of prompt and completion: training starts where "
+                "they part. `trl-kochat doctor` with these rows says where.",
+                stacklevel=2,
+            )
+        sequences = [row.sequences["completion"] for row in tokenized]
+        starts = [row.completion_start for row in tokenized]
+        labels = [[-100] * start + ids[start:] for start, ids in zip(starts, sequences, strict=True)]
+        return {"input_ids": sequences, "labels": labels}
+
+    return dataset.map(
+        ids,
+        batched=True,
+        with_indices=True,
+        remove_columns=sorted(columns - {"margin"}),
+        num_proc=num_proc,
+        desc=desc,
+    )
+
+
+def checked_rows(rows: Iterable[Row], *, first: int = 0) -> list[Row]:
     """The rows as a list, all of one TRL type, standard or conversational like the first of them.
 
     Raises:
         ValueError: A row differs, or holds something else than text; with its number.
     """
     rows = list(rows)
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, start=first):
         try:
             if not isinstance(row, Mapping):
                 raise ValueError(f"{shown(row)} is not a row with named columns")
-            if number == 0:
+            if number == first:
                 _, answers = row_type(set(row))
                 columns = [column for column in dict.fromkeys(("prompt", *answers)) if column in row]
                 read = _check_messages if is_conversational(row) else _check_text
@@ -163,6 +234,7 @@ def _tokenize(
     *,
     generation: bool = False,
     ends: bool = False,
+    first: int = 0,
 ) -> list[list[int]]:
     if isinstance(values[0], str):
         eos = tokenizer.eos_token or ""
@@ -174,7 +246,7 @@ def _tokenize(
             "set_chat_template(tokenizer, 'ko_instruct')."
         )
     rendered: list[Any] = []
-    for number, (row, value) in enumerate(zip(rows, values, strict=True)):
+    for number, (row, value) in enumerate(zip(rows, values, strict=True), start=first):
         options = {"tokenize": False, "add_generation_prompt": generation, **(row.get("chat_template_kwargs") or {})}
         try:
             rendered.append(tokenizer.apply_chat_template(value, tools=row.get("tools"), **options))
