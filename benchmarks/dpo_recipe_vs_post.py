@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import CACHE, Report, arguments, check, print_table, take_turns
-from training import ROOT, load_recipe, measured_trainer, summarize
+from training import ROOT, TARGETS, load_recipe, measured_trainer, print_profiles, summarize
 
 
 MODEL = CACHE / "SmolLM2-135M-Instruct"
@@ -35,7 +35,6 @@ SIDES = {
     "in_order": "recipe, the post's row order",
     "recipe": "recipe",
 }
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 # Workers
@@ -60,7 +59,7 @@ def run_post(args: argparse.Namespace) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     tokenizer.pad_token = tokenizer.eos_token
     results: dict[str, Any] = {}
-    trainer = measured_trainer(DPOTrainer, results)(
+    trainer = measured_trainer(DPOTrainer, results, profiled=args.profile)(
         model,
         ref_model,
         args=DPOConfig(
@@ -141,7 +140,7 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any]:
     from trl.scripts import dpo
 
     results: dict[str, Any] = {}
-    trl.DPOTrainer = measured_trainer(trl.DPOTrainer, results)
+    trl.DPOTrainer = measured_trainer(trl.DPOTrainer, results, profiled=args.profile)
     flags = [*shared_flags(args), "--dataset_name", f"{args.folder}/rows", "--output_dir", f"{args.folder}/trl"]
     dpo.main(*dpo.make_parser().parse_args_and_config(flags))
     return results
@@ -151,7 +150,7 @@ def run_recipe(args: argparse.Namespace, *flags: str) -> dict[str, Any]:
     """`recipes/dpo_orca.py` from its first line to the end of training."""
     recipe = load_recipe("dpo_orca")
     results: dict[str, Any] = {}
-    recipe.trl.DPOTrainer = measured_trainer(recipe.trl.DPOTrainer, results)
+    recipe.trl.DPOTrainer = measured_trainer(recipe.trl.DPOTrainer, results, profiled=args.profile)
     files = ["--dataset_name", f"{args.folder}/raw.jsonl", "--eval_fraction", str(args.eval_fraction)]
     recipe.main([*shared_flags(args), *files, "--output_dir", f"{args.folder}/recipe", *flags])
     return results
@@ -197,6 +196,7 @@ def main() -> None:
     parser.add_argument("--max_length", type=int, default=256)
     parser.add_argument("--warmup", type=int, default=4)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--profile", action="store_true", help="profile two steps of each side, which slows them down")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -212,6 +212,7 @@ def main() -> None:
         passed = {key: getattr(args, key) for key in ("model", "eval_fraction", "batch_size", "accumulation")}
         passed |= {"max_length": args.max_length, "warmup": args.warmup, "folder": scratch}
         flags = [text for key, value in passed.items() for text in (f"--{key}", str(value))]
+        flags += ["--profile"] if args.profile else []
         runs = take_turns({side: [sys.executable, __file__, "--worker", side, *flags] for side in args.sides})
     sides = {side: summarize(result) for side, result in runs.items()}
     print_table(
@@ -231,6 +232,7 @@ def main() -> None:
             for side, s in sides.items()
         ],
     )
+    print_profiles(sides)
     report.write(args.out, sides=sides, goals=goals(sides))
 
 

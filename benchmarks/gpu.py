@@ -21,7 +21,7 @@ from typing import Any
 
 from measure import CACHE, Report, arguments, cuda_name, print_table, run_worker
 from ppo_vs_trl import tokenizer as word_tokenizer
-from training import cuda_peak_bytes, measured_trainer, storage_bytes, summarize
+from training import TARGETS, cuda_peak_bytes, measured_trainer, storage_bytes, summarize
 
 
 # Configurations as published: config.json of LGAI-EXAONE/EXAONE-4.0-1.2B and of Llama 3.1 8B.
@@ -43,7 +43,6 @@ SIDES = {
     "dpo": {"recipe": "recipe", "trl": "plain TRL"},
     "ppo": {"adapter": "value on an adapter", "policy": "value on the policy"},
 }
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 # Workers
@@ -64,6 +63,20 @@ def four_bit(args: argparse.Namespace) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype(args),
     )
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What both trainers are told alike."""
+    return {
+        "max_steps": args.steps + 1,
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": args.cpu,
+        "bf16": not args.cpu,
+        "model_init_kwargs": {"dtype": dtype(args)},
+    }
 
 
 def make_base(args: argparse.Namespace) -> str:
@@ -116,17 +129,10 @@ def run_dpo(args: argparse.Namespace) -> dict[str, Any]:
         gradient_accumulation_steps=4,
         gradient_checkpointing=True,
         learning_rate=5e-5,
-        max_steps=args.steps + 1,
         optim="adamw_torch" if args.cpu else "paged_adamw_32bit",
         max_length=longest,
         train_sampling_strategy="group_by_length" if args.worker == "recipe" else "random",
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=args.cpu,
-        bf16=not args.cpu,
-        model_init_kwargs={"dtype": dtype(args)},
+        **settings(args),
     )
     results: dict[str, Any] = {}
     base = make_base(args)
@@ -177,18 +183,11 @@ def run_ppo(args: argparse.Namespace) -> dict[str, Any]:
         output_dir=f"{args.folder}/ppo",
         per_device_train_batch_size=16,
         num_ppo_epochs=1,
-        max_steps=args.steps + 1,
         max_completion_length=args.tokens,
         value_trunk=args.worker,
         gradient_checkpointing=not args.cpu,
         learning_rate=5e-6,
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=args.cpu,
-        bf16=not args.cpu,
-        model_init_kwargs={"dtype": dtype(args)},
+        **settings(args),
     )
     trainer = PPOTrainer(
         base,

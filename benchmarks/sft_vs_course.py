@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import Report, arguments, check, print_table, take_turns
-from training import ROOT, load_recipe, measured_trainer, summarize
+from training import ROOT, load_recipe, measured_trainer, print_profiles, summarize
 
 
 SAMPLE = ROOT / "trl_kochat" / "sample"
@@ -93,7 +93,9 @@ def run_course(args: argparse.Namespace) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
     flags = {**training_flags(args), "report_to": [], "fp16": torch.cuda.is_available()}
     results: dict[str, Any] = {}
-    trainer = measured_trainer(Trainer, results, partial(held_out_loss, tokenizer=tokenizer, held_out=held_out))(
+    trainer = measured_trainer(
+        Trainer, results, partial(held_out_loss, tokenizer=tokenizer, held_out=held_out), args.profile
+    )(
         model=model,
         args=TrainingArguments(output_dir=f"{args.folder}/course", prediction_loss_only=True, **flags),
         data_collator=collate,
@@ -117,7 +119,7 @@ def run_recipe(args: argparse.Namespace) -> dict[str, Any]:
     _, held_out = split_rows(args.file, args.eval_fraction)
     results: dict[str, Any] = {}
     evaluate = partial(held_out_loss, tokenizer=load_tokenizer(args.model), held_out=held_out)
-    recipe.trl.SFTTrainer = measured_trainer(recipe.trl.SFTTrainer, results, evaluate)
+    recipe.trl.SFTTrainer = measured_trainer(recipe.trl.SFTTrainer, results, evaluate, args.profile)
     flags = {
         **training_flags(args),
         "model_name_or_path": args.model,
@@ -145,6 +147,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--profile", action="store_true", help="profile two steps of each side, which slows them down")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--file", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -159,6 +162,7 @@ def main() -> None:
         passed = {key: getattr(args, key) for key in ("eval_fraction", "epochs", "batch_size")}
         passed |= {"model": model, "folder": scratch, "file": str(file)}
         flags = [text for key, value in passed.items() for text in (f"--{key}", str(value))]
+        flags += ["--profile"] if args.profile else []
         runs = take_turns({side: [sys.executable, __file__, "--worker", side, *flags] for side in args.sides})
     sides = {
         side: {**summarize(result), "eval_loss_before": result["before"], "eval_loss_after": result["after"]}
@@ -180,6 +184,7 @@ def main() -> None:
             for side, s in sides.items()
         ],
     )
+    print_profiles(sides)
     goals = []
     if {"full", "course"} <= sides.keys():
         ours, theirs = sides["full"], sides["course"]

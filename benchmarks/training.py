@@ -10,6 +10,8 @@ from measure import Turn, peak_bytes
 
 
 ROOT = Path(__file__).parent.parent
+# The post's.
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 # callbacks_cost.py measures these.
 LEFT_OUT = {"KoreanSamplesCallback", "HealthGuardCallback", "RunReportCallback", "InterruptCallback"}
 
@@ -26,8 +28,10 @@ def load_recipe(name: str) -> Any:
 class Measured:
     """What a trainer does while it is measured: takes turns, and counts the tokens of its batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, profiled: bool = False) -> None:
         self.turn = Turn()
+        self.profiled = profiled
+        self.profile: dict[str, float] = {}  # operation -> share of the processor time
         self.real: list[int] = []  # tokens of a step
         self.padded: list[int] = []
 
@@ -57,6 +61,27 @@ class Measured:
 
         trainer.data_collator = counted
         trainer.add_callback(Steps())
+        if self.profiled:
+            trainer.add_callback(self._profiler())
+
+    def _profiler(self) -> Any:
+        """Watches the third and the fourth step, warm ones."""
+        from torch.profiler import ProfilerActivity, profile
+        from transformers import TrainerCallback
+
+        measured, profiler = self, profile(activities=[ProfilerActivity.CPU])
+
+        class Profiler(TrainerCallback):
+            def on_step_begin(self, args, state, control, **kwargs):
+                if state.global_step == 2:
+                    profiler.__enter__()
+
+            def on_step_end(self, args, state, control, **kwargs):
+                if state.global_step == 4:
+                    profiler.__exit__(None, None, None)
+                    measured.profile = shares(profiler.key_averages())
+
+        return Profiler()
 
     def result(self, trainer: Any) -> dict[str, Any]:
         """What was measured of `trainer`, step by step."""
@@ -67,11 +92,21 @@ class Measured:
             "cpu_seconds": self.turn.cpu_seconds,
             "real": self.real,
             "padded": self.padded,
+            "profile": self.profile,
             "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
             "weight_bytes": storage_bytes(models),
             "peak_bytes": peak_bytes(),
             "cuda_peak_bytes": cuda_peak_bytes(),
         }
+
+
+def shares(events: Any, count: int = 8) -> dict[str, float]:
+    """The operations that take most of the processor's time, and functions of autograd with all that they call."""
+    total = sum(event.self_cpu_time_total for event in events)
+    most = sorted(events, key=lambda event: -event.self_cpu_time_total)[:count]
+    found = {event.key: event.self_cpu_time_total / total for event in most}
+    functions = [e for e in events if e.key.endswith(("Function", "FunctionBackward")) and "::" not in e.key]
+    return found | {f"{e.key} and below": e.cpu_time_total / total for e in functions if e.cpu_time_total > total / 50}
 
 
 def storage_bytes(models) -> int:
@@ -87,7 +122,10 @@ def cuda_peak_bytes() -> int | None:
 
 
 def measured_trainer(
-    trainer_class: type, results: dict[str, Any], evaluate: Callable[..., float] | None = None
+    trainer_class: type,
+    results: dict[str, Any],
+    evaluate: Callable[..., float] | None = None,
+    profiled: bool = False,
 ) -> type:
     """`trainer_class` that takes turns and writes what it measured into `results`.
 
@@ -108,7 +146,7 @@ def measured_trainer(
         def train(self, *args, **kwargs):
             if evaluate:
                 results["before"] = evaluate(self)
-            measured = Measured()
+            measured = Measured(profiled)
             measured.watch(self)
             out = super().train()
             results.update(measured.result(self))
@@ -135,5 +173,13 @@ def summarize(result: dict[str, Any]) -> dict[str, Any]:
         "weight_bytes": result["weight_bytes"],
         "peak_bytes": result["peak_bytes"],
         "cuda_peak_bytes": result["cuda_peak_bytes"],
+        "profile": result["profile"],
         "loss": result["loss"],
     }
+
+
+def print_profiles(sides: dict[str, dict[str, Any]]) -> None:
+    """What the time of each side went to, if it was asked for."""
+    for side, figures in sides.items():
+        for name, share in figures["profile"].items():
+            print(f"  {side}: {share:6.1%} {name}")
