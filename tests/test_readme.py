@@ -15,6 +15,7 @@ import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from functools import partial
 from importlib import import_module
@@ -255,9 +256,12 @@ def run_pip(words, capsys):
     assert words == ["pip", "install", "-e", "."] and (ROOT / "pyproject.toml").is_file()
 
 
-def run_benchmark(words, capsys):
-    """Takes minutes and measures the machine: that there is such a script."""
-    ast.parse((ROOT / words[1]).read_text(encoding="utf-8"))
+def run_benchmark(words, capsys=None):
+    """Takes minutes and measures the machine: that there is such a script, which takes these flags and values."""
+    done = subprocess.run([sys.executable, *words[1:], "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for flag in (word for word in words if word.startswith("--")):
+        assert re.search(rf"{flag}\b", done.stdout), f"{words[1]} has no {flag}"
 
 
 KINDS = {
@@ -277,6 +281,16 @@ def test_a_command_runs(command, here, capsys):
     kinds = [run for pattern, run in KINDS.items() if re.match(pattern, command)]
     assert kinds, f"No kind of command in KINDS fits {command!r}: nothing is known of how to run it here."
     kinds[0](shlex.split(command), capsys)
+
+
+PERFORMANCE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "command", [" ".join(c.split()) for c in re.findall(r"`(python benchmarks/[^`]+)`", PERFORMANCE)]
+)
+def test_a_measure_of_the_performance_page_can_be_taken_again(command):
+    run_benchmark(shlex.split(command))
 
 
 def test_every_subcommand_is_shown():

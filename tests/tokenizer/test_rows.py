@@ -1,4 +1,5 @@
 import unicodedata
+import warnings
 
 import pytest
 from datasets import Dataset
@@ -376,3 +377,23 @@ def test_any_rows_can_be_checked(tokenizer, pairs, max_length):
         for ids in row.sequences.values():
             assert ids[: row.completion_start] == row.prompt_ids[: row.completion_start]
             assert ids[-1] == tokenizer.eos_token_id
+
+
+@settings(max_examples=25, deadline=None)
+@given(pairs=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4), conversational=st.booleans())
+def test_a_dataset_of_ids_holds_what_its_rows_are_one_by_one(tokenizer, pairs, conversational):
+    wrap = (user, assistant) if conversational else (str, str)
+    rows = [{"prompt": wrap[0](p), "chosen": wrap[1](c), "rejected": wrap[1](r)} for p, c, r in pairs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an end of a prompt that merges with its answer is said
+        made = tokenize_dataset(Dataset.from_list(rows), tokenizer)
+        completions = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
+        ready = tokenize_dataset(Dataset.from_list(completions), tokenizer)
+    for row, ids, labelled in zip(rows, made, ready, strict=True):
+        (alone,) = tokenize_rows(tokenizer, [row])
+        assert ids == {f"{side}_ids": alone.sequences[side] for side in ("chosen", "rejected")}
+        assert labelled["input_ids"] == ids["chosen_ids"]
+        assert [
+            i for i, label in zip(labelled["input_ids"], labelled["labels"], strict=True) if label not in (-100, i)
+        ] == []
+        assert labelled["labels"][-1] == tokenizer.eos_token_id
