@@ -54,6 +54,8 @@ DEFAULTS = {
         "lora_target_modules": ["all-linear"],
         "num_train_epochs": 1,
         "per_device_train_batch_size": 8,
+        # Ours, as in dpo_orca: of the course's dialogues in batches of 8 padding is 27 % in random order, 11 % so.
+        "train_sampling_strategy": "group_by_length",
         "learning_rate": 2e-4,  # ours: LoRA takes a higher rate than the 5e-5 that the course trains all weights with
         "warmup_steps": 5,
         "max_length": 512,
