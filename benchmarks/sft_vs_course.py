@@ -11,9 +11,9 @@ The same model, rows, batch size and number of epochs on every side:
     recipe    the recipe: LoRA on the 4-bit model
 
 They take turns, a step each. Tokens are real if they are no padding, and `eval_loss` is the same measure on the same
-held-out rows for all: mean negative log-probability of an answer token, EOS included. Of a dialogue, the first answer is
-taken: the course's loop knows single turns alone. The course's tokenizer call (`unk_token` and `pad_token` set to EOS) is left out: it breaks
-Korean on transformers 5, and what is compared here is the loop.
+held-out rows for all: mean negative log-probability of an answer token, EOS included. Of a dialogue, the first answer
+is taken: the course's loop knows single turns alone. The course's tokenizer call (`unk_token` and `pad_token` set to
+EOS) is left out: it breaks Korean on transformers 5, and what is compared here is the loop.
 """
 
 import argparse
@@ -212,7 +212,9 @@ def write_raw(source: str, count: int, path: Path) -> None:
         for row in rows
         if len(row["prompt"]) == 1
     )
-    path.write_text("".join(json.dumps(turn, ensure_ascii=False) + "\n" for turn in islice(turns, count)))
+    path.write_text(
+        "".join(json.dumps(turn, ensure_ascii=False) + "\n" for turn in islice(turns, count)), encoding="utf-8"
+    )
 
 
 def write_random_weights(source: str, folder: str) -> str:

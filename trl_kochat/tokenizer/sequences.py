@@ -158,7 +158,7 @@ def tokenize_dataset(
             )
         sequences = [row.sequences["completion"] for row in tokenized]
         starts = [row.completion_start for row in tokenized]
-        labels = [[-100] * start + ids[start:] for start, ids in zip(starts, sequences, strict=True)]
+        labels = [[-100] * start + whole[start:] for start, whole in zip(starts, sequences, strict=True)]
         return {"input_ids": sequences, "labels": labels}
 
     return dataset.map(
