@@ -21,7 +21,7 @@ RECIPES = ["sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt"]
 # Dropout draws its numbers in each process, so without it.
 ARGUMENTS = (
     "--preset cpu --model_name_or_path tiny --output_dir out --max_steps 2 --gradient_accumulation_steps 2 "
-    "--lora_dropout 0 --learning_rate 3e-4 --warmup_steps 0 --eval_fraction 0.25 --logging_steps 1"
+    "--learning_rate 3e-4 --warmup_steps 0 --eval_fraction 0.25 --logging_steps 1"
 )
 ROWS_OF_A_STEP = 4  # of one accumulation, over all processes
 ANSWERS = [
@@ -94,6 +94,8 @@ class Runs:
                 for stage in ("sft", "reward"):
                     arguments += [f"--{stage}_adapter", str(self(f"{stage}_kochatgpt")[0] / "out")]
                 arguments += ["--max_completion_length", "16"]
+            else:
+                arguments += ["--lora_dropout", "0"]
             folders = {processes: self.folder / f"{recipe}_{processes}" for processes in (1, 2)}
             running = []
             for processes, folder in folders.items():

@@ -146,18 +146,18 @@ def resolved(module, name):
 
 
 def taken(tree):
-    """Of the stack: (module, name) for each import and each attribute of an imported module; local name -> both."""
+    """Of the stack: (module, name) for each import and each attribute of an imported module; local name -> both, where
+    that of an attribute is `module.attribute`."""
     names, modules = {}, {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules |= {a.asname or a.name: a.name for a in node.names if a.name.partition(".")[0] in STACK}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module.partition(".")[0] in STACK:
             names |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
-    found = set(names.values())
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
-            found.add((modules[node.value.id], node.attr))
-    return found, names
+            names[f"{node.value.id}.{node.attr}"] = (modules[node.value.id], node.attr)
+    return set(names.values()), names
 
 
 TAKEN = {path.relative_to(ROOT).as_posix(): taken(ast.parse(path.read_text(encoding="utf-8"))) for path in FILES}
@@ -190,8 +190,8 @@ def calls(path):
         if not isinstance(node, ast.Call):
             continue
         function, target = node.func, None
-        if isinstance(function, ast.Name) and function.id in names:
-            target = names[function.id]
+        if ast.unparse(function) in names:
+            target = names[ast.unparse(function)]
         elif (
             isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id in names
         ):
