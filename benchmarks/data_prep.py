@@ -3,8 +3,8 @@
     python benchmarks/data_prep.py
     python benchmarks/data_prep.py --sides ours trl          # without making environments for the other tools
 
-12,000 question/answer rows and 30,660 pairs, the sizes of KoChatGPT's files, of the sample's rows with a number written
-into each so that no row repeats. Every side reads the same JSON file, writes the same template and ends with the ids that
+12,000 question/answer rows and 10,220 rankings, the sizes of KoChatGPT's files, of the sample's rows with a number written
+into each so that no row repeats; 30,261 pairs, as some of the sample's rankings hold a tie. Every side reads the same JSON file, writes the same template and ends with the ids that
 its trainer takes; those of the first three sides are compared with each other, id by id. (Plain TRL's differ where
 a formatter of ours mends the text: literal backslash-n, stray quotes.)
 
