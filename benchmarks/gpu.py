@@ -108,7 +108,7 @@ def run_dpo(args: argparse.Namespace) -> dict[str, Any]:
     from trl import DPOConfig, DPOTrainer
 
     from trl_kochat.callbacks.length_groups import group_by_length
-    from trl_kochat.recipe import use_float32_adapters
+    from trl_kochat.run.arguments import use_float32_adapters
 
     rng = random.Random(0)
     vocabulary, longest = SHAPES[args.shape]["vocab_size"], args.max_length

@@ -37,7 +37,7 @@ def run_rows(args: argparse.Namespace) -> dict[str, Any]:
     import datasets
 
     from trl_kochat import format_dataset, load_rows
-    from trl_kochat.formatters.orca import to_preference
+    from trl_kochat.data.formatters.orca import to_preference
 
     datasets.disable_progress_bars()
 

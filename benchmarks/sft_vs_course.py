@@ -106,7 +106,7 @@ def run_course(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def held_out_loss(trainer: Any, *, tokenizer: Any, held_out: Any) -> float:
-    from trl_kochat.evaluation import evaluate_sft
+    from trl_kochat.measure.evaluate import evaluate_sft
 
     return evaluate_sft(trainer.model, tokenizer, held_out)["eval_loss"]
 

@@ -19,14 +19,11 @@ import trl
 from trl_kochat import HealthGuardCallback, KoreanSamplesCallback, RunReportCallback, format_dataset, split_by_prompt
 from trl_kochat.callbacks import InterruptCallback
 from trl_kochat.callbacks.length_groups import group_by_length
-from trl_kochat.checkpoints import no_step_too_many
-from trl_kochat.command import resume_command, run_as_command
-from trl_kochat.evaluation import evaluate_answers, evaluate_dpo
-from trl_kochat.formatters import RowCounts
-from trl_kochat.formatters.orca import to_preference
-from trl_kochat.preflight import check_before_loading, check_before_training, set_up_wandb
+from trl_kochat.data import RowCounts
+from trl_kochat.data.formatters.orca import to_preference
+from trl_kochat.measure.evaluate import evaluate_answers, evaluate_dpo
 from trl_kochat.processes import say
-from trl_kochat.recipe import (
+from trl_kochat.run.arguments import (
     announce,
     describe,
     load_raw_rows,
@@ -35,6 +32,9 @@ from trl_kochat.recipe import (
     row_summary,
     use_float32_adapters,
 )
+from trl_kochat.run.checkpoints import no_step_too_many
+from trl_kochat.run.checks import check_before_loading, check_before_training, set_up_wandb
+from trl_kochat.run.command import resume_command, run_as_command
 from trl_kochat.sample import SAMPLE_DIR
 from trl_kochat.tokenizer import load_tokenizer_with_findings
 

@@ -25,8 +25,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from trl_kochat.checkpoints import list_checkpoints, what_is_broken
-from trl_kochat.loading import load_rows
+from trl_kochat.data.load import load_rows
+from trl_kochat.run.checkpoints import list_checkpoints, what_is_broken
 
 
 RECIPES = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt")

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 from trl_kochat import format_dataset, load_rows, save_portable, set_chat_template, split_by_prompt
-from trl_kochat.formatters import kochatgpt, orca
+from trl_kochat.data.formatters import kochatgpt, orca
 from trl_kochat.sample import SAMPLE_DIR
 from trl_kochat.text.prompts import prompt_key
 

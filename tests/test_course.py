@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from trl import RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from trl_kochat import format_dataset, load_tokenizer
-from trl_kochat.formatters.kochatgpt import to_preference, to_prompt_completion
+from trl_kochat.data.formatters.kochatgpt import to_preference, to_prompt_completion
 
 
 pytestmark = pytest.mark.assets

@@ -11,30 +11,23 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "trl_kochat"
 
 FLOORS = {
-    "sample": 0,
-    "ranking": 0,
-    "text": 0,
-    "logps": 0,
-    "adapters": 0,
     "processes": 0,
+    "sample": 0,
+    "text": 0,
+    "encode": 1,
+    "models": 1,
     "versions": 1,
-    "formatters": 1,
-    "loading": 1,
-    "tokenizer": 1,
-    "generation": 1,
-    "scoring": 1,
-    "report": 1,
-    "checkpoints": 1,
-    "ppo": 2,
-    "callbacks": 2,
-    "evaluation": 2,
-    "merging": 2,
-    "preflight": 2,
-    "recipe": 3,
-    "command": 3,
-    "recipes": 4,
-    "cli": 5,
-    "__main__": 6,
+    "data": 2,
+    "measure": 2,
+    "report": 2,
+    "tokenizer": 2,
+    "callbacks": 3,
+    "merging": 3,
+    "ppo": 3,
+    "run": 4,
+    "recipes": 5,
+    "cli": 6,
+    "__main__": 7,
 }
 
 
@@ -90,8 +83,8 @@ def test_importing_the_package_takes_less_than_50_ms():
 
 
 def test_importing_every_formatter_loads_the_standard_library_only():
-    formatters = [path.stem for path in (PACKAGE / "formatters").glob("[a-z]*.py")]
-    statement = "\n".join(f"import trl_kochat.formatters.{name}" for name in formatters)
+    formatters = [path.stem for path in (PACKAGE / "data" / "formatters").glob("[a-z]*.py")]
+    statement = "\n".join(f"import trl_kochat.data.formatters.{name}" for name in formatters)
     assert len(formatters) >= 2
     assert loaded_modules(statement) - sys.stdlib_module_names == {"trl_kochat"}
 

@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tests.tiny_lm import tiny_gpt2, tiny_llama, tiny_reward_model, tiny_tokenizer
 from trl_kochat import merging, response_logps
-from trl_kochat.generation import load_generator
+from trl_kochat.measure.generate import load_generator
+from trl_kochat.measure.score import load_reward_model, score_completions
 from trl_kochat.merging import merge_adapter
-from trl_kochat.scoring import load_reward_model, score_completions
 
 
 PROMPT = [{"role": "user", "content": "불고기용 고기 한우에요?"}]

@@ -145,8 +145,8 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM
 from trl_kochat import load_rows, load_tokenizer
-from trl_kochat.adapters import adapter_folder, load_base
-from trl_kochat.scoring import load_reward_model
+from trl_kochat.models import adapter_folder, load_base
+from trl_kochat.measure.score import load_reward_model
 
 for call in (
     lambda: load_rows("owner/name"),

@@ -31,7 +31,8 @@ import trl_kochat
 from tests.report.runs import make_run
 from tests.tokenizers import kogpt2_like
 from trl_kochat.cli import build_parser, main, recipe_files
-from trl_kochat.formatters import format_dataset, formatter_names, get_formatter, registry
+from trl_kochat.data import format_dataset, formatter_names, get_formatter
+from trl_kochat.data.formatters import registry
 from trl_kochat.sample import SAMPLE_DIR
 
 

@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM
 
 from tests.tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
 from trl_kochat import PPOConfig, PPOTrainer, load_tokenizer
-from trl_kochat.adapters import adapter_folder, attach_adapter, load_base, refuse_what_runs_code
 from trl_kochat.cli import main
-from trl_kochat.generation import load_generator
+from trl_kochat.measure.generate import load_generator
+from trl_kochat.measure.score import load_reward_model
 from trl_kochat.merging import merge_adapter
+from trl_kochat.models import adapter_folder, attach_adapter, load_base, refuse_what_runs_code
 from trl_kochat.recipes import dpo_orca, ppo_kochatgpt, reward_kochatgpt, sft_kochatgpt
-from trl_kochat.scoring import load_reward_model
 
 
 class Trap:

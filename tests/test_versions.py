@@ -20,7 +20,7 @@ from trl import DPOConfig, ModelConfig, RewardConfig, SFTConfig
 import trl_kochat
 from trl_kochat import PPOConfig, PPOTrainer
 from trl_kochat.callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
-from trl_kochat.recipe import RecipeArguments, StageArguments
+from trl_kochat.run.arguments import RecipeArguments, StageArguments
 from trl_kochat.versions import TESTED, warn_of_newer_versions
 
 

@@ -11,20 +11,20 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it.
 _PUBLIC = {
-    "load_rows": "loading",
-    "split_by_prompt": "loading",
-    "detect_formatter": "formatters",
-    "format_dataset": "formatters",
-    "formatter": "formatters",
-    "formatter_names": "formatters",
-    "get_formatter": "formatters",
+    "load_rows": "data",
+    "split_by_prompt": "data",
+    "detect_formatter": "data",
+    "format_dataset": "data",
+    "formatter": "data",
+    "formatter_names": "data",
+    "get_formatter": "data",
     "check_tokenizer": "tokenizer",
     "fix_tokenizer": "tokenizer",
     "load_tokenizer": "tokenizer",
     "save_portable": "tokenizer",
     "set_chat_template": "tokenizer",
-    "dpo_loss": "logps",
-    "response_logps": "logps",
+    "dpo_loss": "measure.logps",
+    "response_logps": "measure.logps",
     "HealthGuardCallback": "callbacks",
     "InterruptCallback": "callbacks",
     "KoreanSamplesCallback": "callbacks",
@@ -34,7 +34,7 @@ _PUBLIC = {
 }
 
 # Of these, the modules that load torch and transformers: with the first of them, versions are looked at.
-_ON_THE_STACK = {"tokenizer", "logps", "callbacks", "ppo"}
+_ON_THE_STACK = {"tokenizer", "measure.logps", "callbacks", "ppo"}
 
 __all__ = [
     "__version__",
@@ -77,8 +77,15 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
-    from .formatters import detect_formatter, format_dataset, formatter, formatter_names, get_formatter
-    from .loading import load_rows, split_by_prompt
-    from .logps import dpo_loss, response_logps
+    from .data import (
+        detect_formatter,
+        format_dataset,
+        formatter,
+        formatter_names,
+        get_formatter,
+        load_rows,
+        split_by_prompt,
+    )
+    from .measure.logps import dpo_loss, response_logps
     from .ppo import PPOConfig, PPOTrainer
     from .tokenizer import check_tokenizer, fix_tokenizer, load_tokenizer, save_portable, set_chat_template

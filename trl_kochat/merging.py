@@ -10,12 +10,12 @@ import torch
 from peft import PeftModel, TaskType
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .adapters import read_adapter_config, told_by_name
-from .generation import load_generator
-from .loading import load_rows
-from .logps import response_logps
+from .data.load import load_rows
+from .measure.generate import load_generator
+from .measure.logps import response_logps
+from .measure.score import load_reward_model, score_completions
+from .models import read_adapter_config, told_by_name
 from .sample import SAMPLE_DIR
-from .scoring import load_reward_model, score_completions
 from .tokenizer import load_tokenizer, save_portable
 
 

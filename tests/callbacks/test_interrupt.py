@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from trl_kochat.callbacks import InterruptCallback, Interrupted, RunReportCallback
-from trl_kochat.checkpoints import find_checkpoint, list_checkpoints
+from trl_kochat.run.checkpoints import find_checkpoint, list_checkpoints
 
 from .training import run_two_processes, sft_trainer
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trl_kochat.generation import COURSE_PROMPTS
+from trl_kochat.measure.generate import COURSE_PROMPTS
 from trl_kochat.report import RunRecord, read_samples
 
 from .training import run_two_processes

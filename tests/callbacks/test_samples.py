@@ -10,7 +10,7 @@ from transformers import BitsAndBytesConfig, TrainerCallback
 
 from trl_kochat.callbacks import KoreanSamplesCallback, RunReportCallback, samples
 from trl_kochat.callbacks.samples import printable, summarize
-from trl_kochat.generation import COURSE_PROMPTS
+from trl_kochat.measure.generate import COURSE_PROMPTS
 from trl_kochat.report import Sample, read_samples
 
 from ..tiny_lm import tiny_llama

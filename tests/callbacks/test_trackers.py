@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trl_kochat.callbacks import KoreanSamplesCallback, trackers
-from trl_kochat.generation import COURSE_PROMPTS
+from trl_kochat.measure.generate import COURSE_PROMPTS
 
 from .training import sft_trainer
 

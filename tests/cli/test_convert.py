@@ -13,7 +13,7 @@ from tests.tiny_lm import tiny_llama, tiny_tokenizer
 from trl_kochat import format_dataset, load_rows
 from trl_kochat.cli import main
 from trl_kochat.cli.convert import COMMANDS, write
-from trl_kochat.formatters import formatter_names, get_formatter
+from trl_kochat.data.formatters import formatter_names, get_formatter
 from trl_kochat.sample import SAMPLE_DIR
 from trl_kochat.text.prompts import prompt_key
 

@@ -20,7 +20,7 @@ from trl_kochat.cli.generate import (
     show_summary,
     show_tokens,
 )
-from trl_kochat.generation import COURSE_PROMPTS, Generation, generate_answers
+from trl_kochat.measure.generate import COURSE_PROMPTS, Generation, generate_answers
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_models_and_adapters_stand_side_by_side(models, capsys):
 
 
 def test_one_base_is_loaded_once_however_many_adapters(models, capsys, monkeypatch):
-    import trl_kochat.generation as generation
+    import trl_kochat.measure.generate as generation
 
     loaded = []
     load_base = generation.load_base
@@ -102,7 +102,7 @@ def test_prompts_come_from_a_file(models, tmp_path, capsys):
 
 
 def test_stop_strings_are_written_as_in_the_source(models, capsys, monkeypatch):
-    import trl_kochat.generation as generation
+    import trl_kochat.measure.generate as generation
 
     seen = {}
     monkeypatch.setattr(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.tokenizers import byte_fallback, healthy, kogpt2_like
 from trl_kochat.cli import main
 from trl_kochat.cli.preview import pieces
-from trl_kochat.formatters import formatter_names
+from trl_kochat.data.formatters import formatter_names
 from trl_kochat.tokenizer import load_tokenizer
 
 

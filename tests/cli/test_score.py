@@ -15,7 +15,7 @@ import trl_kochat.cli.score
 from tests.tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
 from trl_kochat.cli import main
 from trl_kochat.cli.score import Scored, rank, row_completions, show_scores
-from trl_kochat.scoring import load_reward_model, score_completions
+from trl_kochat.measure.score import load_reward_model, score_completions
 
 
 COMPLETIONS = ["네, 한우입니다.", "몰라요.", "네, 한우 목심으로 만든 불고기용 고기예요."]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ASSETS
 from trl_kochat import load_rows, split_by_prompt
-from trl_kochat.formatters import RowCounts, detect_formatter, format_dataset, get_formatter
+from trl_kochat.data import RowCounts, detect_formatter, format_dataset, get_formatter
 from trl_kochat.text.health import summarize_health
 
 from .inputs import PIECES, fuzz, outcome, replacements, values

@@ -7,8 +7,8 @@ import datasets
 import pytest
 from hypothesis import strategies as st
 
-from trl_kochat.formatters import RowCounts, detect_formatter, format_dataset, formatter_names, get_formatter
-from trl_kochat.ranking import check_ranks, ranked_pairs
+from trl_kochat.data import RowCounts, detect_formatter, format_dataset, formatter_names, get_formatter
+from trl_kochat.data.ranking import check_ranks, ranked_pairs
 from trl_kochat.text.prompts import prompt_id, prompt_key
 
 from .inputs import fuzz, numbers, outcome, replacements, texts, values

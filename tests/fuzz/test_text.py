@@ -4,7 +4,7 @@ import unicodedata
 
 from hypothesis import strategies as st
 
-from trl_kochat.formatters.kochatgpt import clean_text
+from trl_kochat.data.formatters.kochatgpt import clean_text
 from trl_kochat.text import health
 from trl_kochat.text.normalize import drop_half_syllable, is_blank, normalize_text, refuse_half_characters
 

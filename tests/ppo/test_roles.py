@@ -13,7 +13,7 @@ from peft import (
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
 
 from tests.tiny_lm import tiny_gpt2, tiny_llama, tiny_reward_model
-from trl_kochat.logps import completion_logits, pack_rows, token_logps
+from trl_kochat.measure.logps import completion_logits, pack_rows, token_logps
 from trl_kochat.ppo.heads import scored_hidden
 from trl_kochat.ppo.roles import POLICY, REWARD, VALUE, ActorCritic
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_lm import tiny_gpt2, tiny_llama
-from trl_kochat.logps import pack_rows
+from trl_kochat.measure.logps import pack_rows
 from trl_kochat.ppo import PPOConfig
 from trl_kochat.ppo.rollout import (
     Rollout,

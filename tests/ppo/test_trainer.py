@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from trl import TrlParser
 
 from tests.tiny_lm import SENTENCES, TEMPLATE, tiny_llama, tiny_reward_model, tiny_tokenizer
-from trl_kochat.logps import pack_rows
+from trl_kochat.measure.logps import pack_rows
 from trl_kochat.ppo import PPOConfig, PPOTrainer
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..adapters import eval_mode
+from ..models import eval_mode
 
 
 @contextmanager

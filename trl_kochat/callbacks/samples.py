@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..generation import COURSE_PROMPTS, generate_answers
-from ..loading import load_rows
+from ..data.load import load_rows
+from ..measure.generate import COURSE_PROMPTS, generate_answers
+from ..measure.score import score_completions
 from ..report import Sample, append_samples, read_samples, report_folder, write_samples
 from ..report.samples import prompt_text
-from ..scoring import score_completions
 from ..text.health import summarize_health
 from .measuring import measuring, policy_of
 from .trackers import Trackers

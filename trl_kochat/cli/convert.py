@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..loading import split_by_prompt
+    from ..data.load import split_by_prompt
 
     target = target_file(args.output)
     if args.eval_fraction is not None and target.stem != "train":
@@ -83,7 +83,7 @@ def target_file(output: str) -> Path:
     Raises:
         ValueError: The name ends as another kind of data file does, or something is there already.
     """
-    from ..loading import SUFFIXES
+    from ..data.load import SUFFIXES
 
     path = Path(output)
     if path.suffix in FORMATS:
@@ -104,14 +104,14 @@ def convert(source: str, name: str | None, split: str) -> Converted:
     Raises:
         ValueError: No formatter has that name or knows the columns, or a row is not what it expects.
     """
-    from ..formatters import RowCounts, detect_formatter, format_dataset, get_formatter
-    from ..loading import load_rows
+    from ..data import RowCounts, detect_formatter, format_dataset, get_formatter
+    from ..data.load import load_rows
 
     if name is not None:
         get_formatter(name)  # before a download
     raw_rows = load_rows(source, split=split)
     counts = RowCounts()
-    logger = logging.getLogger("trl_kochat.formatters.dataset")
+    logger = logging.getLogger("trl_kochat.data.format")
     disabled, logger.disabled = logger.disabled, True  # the counts are printed here
     try:
         formatter = get_formatter(name or detect_formatter(next(iter(raw_rows), {})))

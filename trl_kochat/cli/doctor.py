@@ -106,9 +106,9 @@ def _quiet() -> Iterator[None]:
 
 def read_rows(source: str, name: str | None) -> Any:
     """Rows of a TRL type from raw rows, or from rows that have such a type already."""
-    from ..formatters import detect_formatter, format_dataset
-    from ..loading import load_rows
-    from ..tokenizer.sequences import is_conversational, row_type
+    from ..data import detect_formatter, format_dataset
+    from ..data.load import load_rows
+    from ..encode import is_conversational, row_type
 
     rows = load_rows(source)
     if name is not None:

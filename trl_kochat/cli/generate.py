@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from ..generation import Generation
+    from ..measure.generate import Generation
 
 
 EMBEDDED = "tiny-ko"
@@ -161,7 +161,7 @@ def plan_candidates(models: Sequence[str], adapters: Sequence[str]) -> list[Cand
     Raises:
         ValueError: Adapters are given with several models, or an adapter names no base.
     """
-    from ..adapters import is_adapter, read_adapter_config
+    from ..models import is_adapter, read_adapter_config
 
     if adapters and len(models) > 1:
         raise ValueError(f"--adapter goes with one MODEL, its base; there are {len(models)}.")
@@ -202,7 +202,7 @@ def read_prompts(args: argparse.Namespace) -> list[Any]:
     if args.prompt:
         return args.prompt
     if not args.file:
-        from ..generation import COURSE_PROMPTS
+        from ..measure.generate import COURSE_PROMPTS
 
         return list(COURSE_PROMPTS)
     if Path(args.file).suffix == ".txt":
@@ -216,7 +216,7 @@ def read_prompts(args: argparse.Namespace) -> list[Any]:
             ) from error
         prompts: list[Any] = [line.rstrip("\r") for line in lines if line.strip()]
     else:
-        from ..loading import load_rows
+        from ..data.load import load_rows
 
         prompts = []
         for number, row in enumerate(load_rows(args.file)):
@@ -256,7 +256,7 @@ def answer_all(
 
     import torch
 
-    from ..generation import generate_answers, load_generator, token_table, use_adapter
+    from ..measure.generate import generate_answers, load_generator, token_table, use_adapter
     from ..tokenizer import load_tokenizer
 
     tokenizers = {

@@ -71,7 +71,7 @@ def read_pairs(path: str) -> list[tuple[Any, Any]]:
     Raises:
         ValueError: A row has no prompt or no completion.
     """
-    from ..loading import load_rows
+    from ..data.load import load_rows
 
     pairs = []
     for number, row in enumerate(load_rows(path)):
@@ -107,8 +107,8 @@ def row_completions(row: Mapping[str, Any]) -> list[Any]:
 def score_pairs(pairs: Sequence[tuple[Any, Any]], args: argparse.Namespace, *, raw: bool) -> list[float]:
     from transformers.utils import logging as transformers_logging
 
-    from ..adapters import is_adapter, read_adapter_config
-    from ..scoring import load_reward_model, score_completions
+    from ..measure.score import load_reward_model, score_completions
+    from ..models import is_adapter, read_adapter_config
     from ..tokenizer import load_tokenizer
 
     transformers_logging.disable_progress_bar()

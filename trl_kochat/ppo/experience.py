@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 from trl import is_conversational
 
-from ..logps import PackedRows, completion_logits, pack_rows, pad_rows, token_logps
+from ..measure.logps import PackedRows, completion_logits, pack_rows, pad_rows, token_logps
 from ..text.normalize import drop_half_syllable
 from .config import PPOConfig, mapping
 from .objective import KL_ESTIMATORS, advantages_and_returns, explained_variance, standardize, token_rewards

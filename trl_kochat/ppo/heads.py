@@ -11,8 +11,8 @@ import torch
 from peft import PeftModel, load_peft_weights
 from torch import nn
 
-from ..adapters import adapter_folder
-from ..logps import PackedRows
+from ..measure.logps import PackedRows
+from ..models import adapter_folder
 
 
 # The head's name in an adapter that was trained for sequence classification.

@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import find_adapter_config_file
 
-from ..adapters import adapter_folder, refuse_what_runs_code, told_by_name
+from ..models import adapter_folder, refuse_what_runs_code, told_by_name
 from .config import PPOConfig, mapping
 from .heads import check_labels
 from .rewards import AdapterReward, FunctionReward, ModelReward, Reward, RewardFunc

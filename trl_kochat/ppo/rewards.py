@@ -15,7 +15,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import apply_chat_template, is_conversational
 
-from ..logps import PackedRows, pack_rows
+from ..measure.logps import PackedRows, pack_rows
 from .heads import check_labels, scored_hidden
 from .roles import ActorCritic
 

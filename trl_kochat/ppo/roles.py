@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..adapters import adapter_folder, keep_4bit_gradients
-from ..logps import PackedRows, completion_logits, pad_rows, per_row, token_entropies, token_logps
+from ..measure.logps import PackedRows, completion_logits, pad_rows, per_row, token_entropies, token_logps
+from ..models import adapter_folder, keep_4bit_gradients
 from .heads import SCORE_KEY, ScalarHead, backbone, captured_input, reward_head, scored_hidden
 from .merging import can_merge, merged
 

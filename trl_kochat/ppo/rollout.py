@@ -22,7 +22,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ..logps import PackedRows, pack_rows
+from ..measure.logps import PackedRows, pack_rows
 from .config import PPOConfig, mapping
 
 

@@ -37,12 +37,12 @@ def _loading(method: str, folder: str, peft: bool) -> str:
     load = f"model = {auto}.from_pretrained({folder!r}{labels})\ntokenizer = load_tokenizer({folder!r})"
     if method == "reward":
         use = (
-            "from trl_kochat.scoring import score_completions\n"
+            "from trl_kochat.measure.score import score_completions\n"
             'scores = score_completions(model, tokenizer, ["오늘 미세먼지 어때?"], ["오늘은 조금 나쁩니다."])'
         )
     else:
         use = (
-            "from trl_kochat.generation import generate_answers\n"
+            "from trl_kochat.measure.generate import generate_answers\n"
             'print(generate_answers(model, tokenizer, ["오늘 미세먼지 어때?"])[0].text)'
         )
     imports, _, call = use.partition("\n")

@@ -1,12 +1,12 @@
 """Tokenizers loaded right, checked and repaired, with the chat templates of this package."""
 
+from ..encode import TokenizedRow, tokenize_dataset, tokenize_rows
 from .check import check_tokenizer
 from .findings import Finding
 from .fix import fix_tokenizer
 from .load import load_tokenizer, load_tokenizer_with_findings
 from .pipeline import unicode_form
 from .save import save_portable
-from .sequences import TokenizedRow, tokenize_dataset, tokenize_rows
 from .templates import read_template, set_chat_template, template_names
 
 

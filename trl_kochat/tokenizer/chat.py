@@ -4,9 +4,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
+from ..encode import TEMPLATE_ERRORS
 from ..text.shown import cut
 from .findings import Finding, Severity
-from .sequences import TEMPLATE_ERRORS
 from .subject import Subject
 
 

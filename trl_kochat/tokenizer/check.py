@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..encode import Row
 from .chat import check_template
 from .findings import Finding, worst_first
 from .pipeline import (
@@ -16,7 +17,6 @@ from .pipeline import (
     check_text_specials,
 )
 from .rows import check_rows
-from .sequences import Row
 from .special_tokens import check_model, check_special_tokens
 from .subject import Subject
 

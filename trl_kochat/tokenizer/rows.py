@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from ..encode import Row, TokenizedRow, checked_rows, is_conversational, texts_of, tokenize_rows
 from .findings import Finding, Severity
 from .probes import HANGUL
-from .sequences import Row, TokenizedRow, checked_rows, is_conversational, texts_of, tokenize_rows
 from .special_tokens import counted, learned_positions
 from .subject import Subject
 

@@ -10,10 +10,10 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..encode import encode_texts
 from ..text.shown import shown
 from .families import Family, family_of
 from .origin import Origin
-from .sequences import encode_texts
 
 
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from .sequences import encode_texts
+from ..encode import encode_texts
 
 
 _FOLDER = Path(__file__).parent / "chat_templates"

@@ -1,0 +1,403 @@
+import http.server
+import json
+import threading
+import tracemalloc
+import unicodedata
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trl_kochat import format_dataset, load_rows, split_by_prompt
+from trl_kochat.data import load as loading
+
+
+ROWS = [{"prompt": "안녕?", "completion": "반가워요."}, {"prompt": "줄\u2028바꿈", "completion": "그대로예요."}]
+DIALOGUES = """<<start conversation>>
+<사람>: 안녕
+<챗봇>: 네,
+반가워요.
+
+<<start conversation>>
+<사람>: 뭐 해?
+"""
+
+
+def write(folder, name, text, encoding="utf-8"):
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def lines(rows):
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n"
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("text", [lines(ROWS), json.dumps(ROWS), json.dumps(ROWS, indent=4, ensure_ascii=False)])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_arrays_and_lines_under_either_name_with_or_without_a_bom(tmp_path, name, encoding, text, streaming):
+    assert list(load_rows(write(tmp_path, name, text, encoding), streaming=streaming)) == ROWS
+
+
+def test_windows_line_ends_and_blank_lines(tmp_path):
+    assert load_rows(write(tmp_path, "rows.jsonl", lines(ROWS).replace("\n", "\r\n\r\n"))) == ROWS
+
+
+def test_one_row_on_one_line(tmp_path):
+    assert load_rows(write(tmp_path, "row.jsonl", lines(ROWS[:1]))) == ROWS[:1]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "안녕?"}]},
+        {"conversation": [{"speaker": "사람", "text": "안녕?"}]},
+        {"input": {"messages": []}, "preferred_output": [{"role": "assistant", "content": "네"}]},
+    ],
+)
+def test_one_row_of_messages_is_a_row_and_no_table_of_rows(tmp_path, row):
+    assert load_rows(write(tmp_path, "row.jsonl", lines([row]))) == [row]
+
+
+def test_csv(tmp_path):
+    text = 'prompt,completion\n안녕?,"반가워요, 정말.\n또 봐요."\n'
+    assert load_rows(write(tmp_path, "rows.csv", text, "utf-8-sig")) == [
+        {"prompt": "안녕?", "completion": "반가워요, 정말.\n또 봐요."}
+    ]
+
+
+def test_a_stream_of_lines_or_csv_is_not_held_in_memory(tmp_path):
+    text = "가나다라마바사아자차" * 50
+    write(tmp_path, "rows.csv", "prompt\n" + f"{text}\n" * 10_000)
+    write(tmp_path, "rows.jsonl", (json.dumps({"prompt": text}) + "\n") * 10_000)
+    for name in ("rows.csv", "rows.jsonl"):  # 15 and 30 MB
+        stream = load_rows(tmp_path / name, streaming=True)
+        tracemalloc.start()
+        assert sum(1 for _ in stream) == 10_000
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 5e6
+
+
+def test_the_courses_dialogues(tmp_path):
+    assert load_rows(write(tmp_path, "kochatgpt_1_SFT_conversation.jsonl", DIALOGUES)) == [
+        {"conversation": [{"speaker": "사람", "text": "안녕"}, {"speaker": "챗봇", "text": "네,\n반가워요."}]},
+        {"conversation": [{"speaker": "사람", "text": "뭐 해?"}]},
+    ]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_parquet(tmp_path, streaming):
+    datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "rows.parquet")
+    assert list(load_rows(tmp_path / "rows.parquet", streaming=streaming)) == ROWS
+
+
+def test_a_folder_of_files_and_a_saved_dataset(tmp_path):
+    write(tmp_path, "a.jsonl", lines(ROWS[:1]))
+    write(tmp_path, "b.json", json.dumps(ROWS[1:]))
+    assert load_rows(tmp_path) == ROWS
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    assert list(load_rows(tmp_path / "saved")) == ROWS
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_saved_splits(tmp_path, streaming):
+    sides = {"train": ROWS[:1], "test": ROWS[1:]}
+    datasets.DatasetDict({name: datasets.Dataset.from_list(side) for name, side in sides.items()}).save_to_disk(
+        tmp_path
+    )
+    assert list(load_rows(tmp_path, streaming=streaming)) == ROWS[:1]
+    assert list(load_rows(tmp_path, split="test", streaming=streaming)) == ROWS[1:]
+    with pytest.raises(ValueError, match="has no split 'dev'; there are train, test"):
+        load_rows(tmp_path, split="dev")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("rows.json", b"", "rows.json is empty"),
+        ("rows.json", b"\xef\xbb\xbf \n", "rows.json is empty"),
+        ("rows.json", b"[]", "no rows"),
+        ("rows.csv", b"prompt,completion\n", "no rows"),
+        ("rows.json", '[{"prompt": "안녕"}]'.encode("cp949"), "line 1: byte 0x.. is not UTF-8. .*iconv"),
+        ("rows.jsonl", b'{"prompt": "a"}\n' + '{"prompt": "안녕"}'.encode("cp949"), "line 2: byte 0x.. is not UTF-8"),
+        ("rows.csv", "prompt\n안녕\n".encode("cp949"), "line 2: byte 0x.. is not UTF-8"),
+        ("rows.json", '[{"prompt": "a"}]'.encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
+        ("rows.json", b'[{"a": 1},\n {"a": }]', "line 2, column 8: broken JSON"),
+        ("rows.jsonl", b'{"a": 1}\n{"a": 1\n', "line 2, column 8: broken JSON"),
+        ("rows.jsonl", b'{"a": 1\n{"a": 1}\n', "line 2, column 1: broken JSON"),
+        ("rows.jsonl", b'{"a": 1}\n[2]\n', r"line 2: \[2\] is not an object"),
+        ("rows.json", b'[{"a": 1}, 2]', "element 1 .*is 2, not an object"),
+        ("rows.json", b'{\n"a": 1,\n"b": 2\n}', "one JSON object with the keys a, b; expected an array"),
+        ("rows.json", b'{"data": [{"a": 1}]}', "one JSON object with the keys data;.* its 'data' holds the rows"),
+        ("rows.json", b"[" * 100_000, "broken JSON|nested too deeply"),
+        ("rows.csv", b"a,b\n1,2\n1\n", "line 3: 1 fields where the header has 2"),
+        ("rows.csv", b"a,b\n1,2,3\n", "line 2: 3 fields where the header has 2"),
+        ("rows.csv", b"a,b,a\n1,2,3\n", "line 1: the header has a more than once"),
+        ("rows.csv", b'a,b\n1,2\n"1,2\n3,4\n', "row that begins on line 3: unexpected end"),
+        ("rows.json", b'[{"a": ' + b"1" * 5000 + b"}]", "line 1 or later: broken JSON: .*4300 digits"),
+        ("rows.parquet", b"PAR1 and no more", "rows.parquet is a broken parquet file"),
+        ("rows.parquet", b"", "rows.parquet is empty"),
+        ("rows.txt", b"hello", "starts with 'hello'"),
+        ("d.txt", "<<start conversation>>\n안녕\n<사람>: 네".encode(), "a dialogue starts with '안녕'"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_an_error_that_says_where(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    for streaming in (False, True):
+        with pytest.raises(ValueError, match=message):
+            list(load_rows(tmp_path / name, streaming=streaming))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_parquet_without_rows_or_with_other_columns_is_an_error(tmp_path, streaming):
+    pq.write_table(pa.table({"prompt": pa.array([], pa.string())}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="a.parquet has columns and no rows"):
+        load_rows(tmp_path / "a.parquet", streaming=streaming)
+    pq.write_table(pa.table({"prompt": ["안녕?"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"prompt": ["안녕?"], "tokens": [1]}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet and .*b.parquet have different columns .*tokens \(int64\)"):
+        load_rows(tmp_path, streaming=streaming)
+
+
+def test_white_space_before_the_rows(tmp_path):
+    assert load_rows(write(tmp_path, "rows.json", "\n" * 9000 + json.dumps(ROWS))) == ROWS
+
+
+def test_decomposed_dialogues_have_the_same_speakers(tmp_path):
+    made = load_rows(write(tmp_path, "d.txt", unicodedata.normalize("NFD", DIALOGUES)))
+    assert [turn["speaker"] for row in made for turn in row["conversation"]] == ["사람", "챗봇", "사람"]
+    assert made[0]["conversation"][0]["text"] == unicodedata.normalize("NFD", "안녕")  # the formatter composes it
+
+
+@pytest.mark.parametrize("source", ["", " ", None, ["rows.json"], 3])
+def test_what_is_no_source_is_an_error(source):
+    with pytest.raises(ValueError, match="takes a file, folder, URL or Hub id, not"):
+        load_rows(source)
+
+
+def test_a_path_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "rows.json", json.dumps(ROWS))
+    assert load_rows("~/rows.json") == ROWS
+
+
+@pytest.mark.parametrize("source", ["Intel/orca_dpo_pair", "kochatgpt_1_SFT"])
+def test_a_misspelt_hub_id_says_that_it_is_neither_here_nor_there(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"no file or folder {source} here, and as a dataset of the Hub"):
+        load_rows(source)
+
+
+@pytest.mark.parametrize("source", ["kochatgpt_1_SFT.jsonl", "http://127.0.0.1:9/rows.json"])
+def test_offline_a_file_that_would_have_to_be_fetched_is_an_error(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"{source} is not on this machine and cannot be fetched"):
+        load_rows(source)
+
+
+@pytest.mark.parametrize("source", ["missing.jsonl", "./missing", "/missing/folder"])
+def test_a_missing_file_is_not_asked_of_the_hub(source):
+    with pytest.raises(ValueError, match="There is no file or folder"):
+        load_rows(source)
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="holds no file of rows"):
+        load_rows(tmp_path)
+
+
+@pytest.fixture
+def server(tmp_path):
+    folder = tmp_path / "served"
+    folder.mkdir()
+    write(folder, "kochatgpt_3_PPO.jsonl", json.dumps([{"prompt": "안녕?"}]), "utf-8-sig")
+    handler = type("Handler", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: handler(*args, directory=str(folder)))
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}/"
+    httpd.shutdown()
+
+
+@pytest.fixture
+def online(monkeypatch, tmp_path):
+    """Lets datasets download, from this machine alone, into a cache of its own."""
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "cache")
+
+
+def test_a_url(server, online):
+    assert load_rows(server + "kochatgpt_3_PPO.jsonl") == [{"prompt": "안녕?"}]
+
+
+def test_a_url_where_nothing_lies_is_an_error(server, online):
+    with pytest.raises(ValueError, match="none.jsonl is not on this machine and cannot be fetched"):
+        load_rows(server + "none.jsonl")
+
+
+def test_the_courses_file_names_resolve_to_its_repository(server, online, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "COURSE_URL", server)
+    assert load_rows("kochatgpt_3_PPO.jsonl") == [{"prompt": "안녕?"}]
+    write(tmp_path, "kochatgpt_3_PPO.jsonl", '[{"prompt": "여기"}]')
+    assert load_rows("kochatgpt_3_PPO.jsonl") == [{"prompt": "여기"}]
+
+
+def test_a_hub_id_goes_to_datasets(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, **kwargs: asked.update(path=path, **kwargs))
+    load_rows("Intel/orca_dpo_pairs", split="train", streaming=True)
+    assert asked == {"path": "Intel/orca_dpo_pairs", "split": "train", "streaming": True}
+
+
+def rankings(prompts):
+    rows = [
+        {"prompt": prompt, "completion_0": "a", "completion_1": "b", "completion_2": "c", "ranking": [0, 1, 2]}
+        for prompt in prompts
+    ]
+    return format_dataset(rows, "kochatgpt_rm")
+
+
+def test_pairs_of_one_prompt_stay_together():
+    train, evaluation = split_by_prompt(rankings(f"질문 {i}" for i in range(40)), 0.25, seed=1)
+    prompts = [{row["prompt"][0]["content"] for row in side} for side in (train, evaluation)]
+    assert not prompts[0] & prompts[1]
+    assert (len(train), len(evaluation)) == (90, 30)
+
+
+def test_white_space_and_unicode_form_do_not_make_another_prompt():
+    forms = [unicodedata.normalize(form, "오늘 날씨 ① ㅋ") for form in ("NFC", "NFD", "NFKC", "NFKD")]
+    spellings = [*forms, " 오늘  날씨 ① ㅋ\n", "오늘\t날씨\u3000① ㅋ", "오늘날씨①ㅋ"]
+    dataset = datasets.Dataset.from_dict({"prompt": [*spellings, *(f"질문 {i}" for i in range(9))]})
+    for seed in range(20):
+        sides = [len(set(spellings) & set(side["prompt"])) for side in split_by_prompt(dataset, 0.5, seed=seed)]
+        assert sorted(sides) == [0, len(spellings)]
+
+
+def test_one_question_under_two_system_texts_is_one_prompt():
+    user = {"role": "user", "content": "왜?"}
+    prompts = [[user], [{"role": "system", "content": "짧게"}, user], [{"role": "user", "content": "뭐?"}]]
+    train, evaluation = split_by_prompt(datasets.Dataset.from_dict({"prompt": prompts}), 0.5)
+    assert sorted((len(train), len(evaluation))) == [1, 2]
+
+
+def test_the_order_of_rows_does_not_matter():
+    prompts = [f"질문 {i}" for i in range(50)]
+    held_out = [
+        set(split_by_prompt(datasets.Dataset.from_dict({"prompt": order}), 0.2)[1]["prompt"])
+        for order in (prompts, prompts[::-1])
+    ]
+    assert held_out[0] == held_out[1] and len(held_out[0]) == 10
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.text(alphabet="가나 \n", max_size=4), min_size=1, max_size=30), st.floats(0.01, 0.99), st.integers()
+)
+def test_no_row_is_lost_and_no_prompt_is_on_both_sides(prompts, fraction, seed):
+    dataset = datasets.Dataset.from_dict({"prompt": prompts})
+    try:
+        train, evaluation = split_by_prompt(dataset, fraction, seed=seed)
+    except ValueError:
+        assert len({"".join(prompt.split()) for prompt in prompts}) < 2
+        return
+    assert sorted([*train["prompt"], *evaluation["prompt"]]) == sorted(prompts)
+    sides = [{"".join(prompt.split()) for prompt in side["prompt"]} for side in (train, evaluation)]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan"), None, "0.5"])
+def test_a_fraction_outside_0_and_1_is_an_error(fraction):
+    with pytest.raises(ValueError, match="eval_fraction is"):
+        split_by_prompt(rankings("ab"), fraction)
+
+
+def test_a_dataset_without_prompts_is_an_error():
+    with pytest.raises(ValueError, match="needs a column 'prompt'; there are text"):
+        split_by_prompt(datasets.Dataset.from_dict({"text": ["a"]}), 0.5)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[{"prompt": "a"}], datasets.DatasetDict(), datasets.Dataset.from_dict({"prompt": ["a"]}).to_iterable_dataset()],
+    ids=["list", "splits", "stream"],
+)
+def test_only_a_dataset_can_be_split(rows):
+    with pytest.raises(ValueError, match=f"takes a datasets.Dataset, .* not a {type(rows).__name__}"):
+        split_by_prompt(rows, 0.5)
+
+
+@pytest.mark.parametrize("prompt", [None, 3, [], [{"role": "user", "content": None}]])
+def test_a_prompt_that_is_no_text_is_an_error_with_its_row(prompt):
+    # As a table would hold them; Arrow has no column for a mixture.
+    dataset = datasets.Dataset.from_dict({"prompt": [prompt, prompt]})
+    with pytest.raises(ValueError, match=r"Row 0 \(counted from 0\): the prompt .* is neither text nor messages"):
+        split_by_prompt(dataset, 0.5)
+
+
+@pytest.mark.assets
+def test_the_real_files_are_read_whole(assets):
+    prompts = format_dataset(load_rows(assets / "kochatgpt" / "kochatgpt_3_PPO.jsonl"))
+    assert len(prompts) == 11_997  # three are blank
+    train, evaluation = split_by_prompt(prompts, 0.1)
+    assert len(train) + len(evaluation) == 11_997
+    dialogues = load_rows(assets / "kochatgpt" / "kochatgpt_1_SFT_conversation.jsonl")
+    assert len(dialogues) == 439
+    rows = format_dataset(dialogues)
+    assert len(rows) == sum(turn["speaker"] == "챗봇" for row in dialogues for turn in row["conversation"]) == 1756
+
+
+@pytest.mark.parametrize(
+    "name", ["text", "json", "csv", "parquet", "imagefolder", "*", "owner/*", "a b", "owner/x.py"]
+)
+def test_a_name_that_is_no_repository_never_reaches_the_datasets_library(tmp_path, monkeypatch, name):
+    """Its own readers go by such names, and `text` read whatever files lie in the working folder as rows."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "secret.py", "not rows")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: pytest.fail("asked the datasets library"))
+    with pytest.raises(ValueError, match="is named owner/name"):
+        load_rows(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 300, "a" * 300 + ".json", "a\0.json", "~nobody-of-that-name/x.json", "http://["]
+)
+def test_a_name_that_no_file_can_have_is_refused_in_our_words(name):
+    with pytest.raises(ValueError, match="There is no file or folder|is no URL"):
+        load_rows(name)
+
+
+def test_a_dataset_that_comes_with_a_script_is_refused_in_our_words(monkeypatch):
+    def as_datasets_does(*args, **kwargs):
+        raise RuntimeError("Dataset scripts are no longer supported, but found name.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", as_datasets_does)
+    with pytest.raises(ValueError, match=r"owner/name here, .*scripts are no longer supported"):
+        load_rows("owner/name")
+
+
+def test_a_quotation_mark_left_open_in_the_header_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"rows\.csv, in the row that begins on line 1"):
+        load_rows(write(tmp_path, "rows.csv", '"a" b,c\n1,2\n'))
+
+
+def test_a_parquet_file_with_a_broken_middle_is_said(tmp_path):
+    path = tmp_path / "rows.parquet"
+    datasets.Dataset.from_list(ROWS * 50).to_parquet(path)
+    data = path.read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    for at in (4, footer):  # the header of the first page; the file's own description
+        path.write_bytes(data[:at] + b"\xff" * 20 + data[at + 20 :])
+        with pytest.raises(ValueError, match=r"rows\.parquet is a broken parquet file"):
+            load_rows(path)
+
+
+def test_a_huge_value_does_not_fill_the_message(tmp_path):
+    with pytest.raises(ValueError, match="element 0") as refused:
+        load_rows(write(tmp_path, "rows.json", json.dumps(["가" * 10_000])))
+    assert len(str(refused.value)) < 500

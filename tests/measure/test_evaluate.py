@@ -1,0 +1,195 @@
+"""The measures of a run are those of TRL's own evaluation on the same rows, and mean what the report says."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+
+from tests.scripted_lm import scripted_llama
+from tests.tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
+from trl_kochat.measure.evaluate import (
+    better_share,
+    evaluate_answers,
+    evaluate_dpo,
+    evaluate_ppo,
+    evaluate_reward,
+    evaluate_sft,
+)
+from trl_kochat.ppo import PPOConfig, PPOTrainer
+
+
+TEXTS = [
+    ("오늘 미세먼지 어때?", "오늘은 맑아요.", "몰라"),
+    ("파이썬이 뭐야?", "배우기 쉬운 언어입니다.", "hello"),
+    ("불고기용 고기 한우에요?", "네, 한우입니다.", "네"),
+]
+EOS = 0
+
+
+def turn(role, text):
+    return [{"role": role, "content": text}]
+
+
+def pairs(margins=(1.0, 2.0, 1.0)):
+    return Dataset.from_list(
+        [
+            {"prompt": turn("user", p), "chosen": turn("assistant", c), "rejected": turn("assistant", r), "margin": m}
+            for (p, c, r), m in zip(TEXTS, margins, strict=True)
+        ]
+    )
+
+
+@pytest.fixture
+def tokenizer():
+    return tiny_tokenizer()
+
+
+def adapted(seed=5, **kwargs):
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", **kwargs)
+    return get_peft_model(tiny_llama(seed=3), config)
+
+
+def settings(config, folder, **kwargs):
+    # All rows in one batch, whose mean is then that of the rows.
+    return config(
+        str(folder),
+        per_device_eval_batch_size=8,
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        max_length=None,
+        **kwargs,
+    )
+
+
+def test_a_policy_equal_to_its_reference_has_accuracy_one_half(tokenizer):
+    measured = evaluate_dpo(adapted(), tokenizer, pairs(), beta=0.1)  # LoRA starts as nothing
+    assert measured["accuracy"] == 0.5 and measured["margin"] == 0
+    assert measured["chosen_rewards"] == measured["rejected_rewards"] == [0, 0, 0]
+
+
+def test_dpo_measures_are_those_of_the_trainer(tokenizer, tmp_path):
+    trainer = DPOTrainer(
+        adapted(),  # the reference is the adapter as it is now
+        args=settings(DPOConfig, tmp_path, beta=0.2),
+        train_dataset=pairs(),
+        eval_dataset=pairs(),
+        processing_class=tokenizer,
+    )
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B.default" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    logged = trainer.evaluate()
+    measured = evaluate_dpo(trainer.model, tokenizer, pairs(), beta=0.2)
+    assert measured["margin"] != 0
+    assert measured["accuracy"] == pytest.approx(logged["eval_rewards/accuracies"])  # there is no tie
+    assert measured["margin"] == pytest.approx(logged["eval_rewards/margins"], abs=1e-4)
+    assert measured["logps_chosen"] == pytest.approx(logged["eval_logps/chosen"], rel=1e-5)
+
+
+def test_preferred_is_by_token_and_not_by_length(tokenizer):
+    """The end is very unlikely here, which weighs less in a long answer, though its sum is the smaller one."""
+    lora = LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    model = get_peft_model(tiny_llama(eos_logit=-60.0), lora)
+    long, short = turn("assistant", "a quick brown fox jumps over the lazy dog " * 3), turn("assistant", "a")
+    row = {"prompt": turn("user", "hello?"), "chosen": long, "rejected": short}
+    measured = evaluate_dpo(model, tokenizer, [row], beta=0.1)
+    swapped = evaluate_dpo(model, tokenizer, [{**row, "chosen": short, "rejected": long}], beta=0.1)
+    assert measured["logps_chosen"] < swapped["logps_chosen"]
+    assert (measured["preferred"], swapped["preferred"]) == (1, 0)
+
+
+def test_a_whole_model_needs_its_reference(tokenizer):
+    with pytest.raises(ValueError, match="pass ref_model"):
+        evaluate_dpo(tiny_llama(), tokenizer, pairs(), beta=0.1)
+    measured = evaluate_dpo(tiny_llama(), tokenizer, pairs(), beta=0.1, ref_model=tiny_llama())
+    assert measured["accuracy"] == 0.5
+
+
+def test_sft_loss_is_the_mean_over_answer_tokens_that_the_trainer_takes(tokenizer, tmp_path):
+    rows = pairs().remove_columns(["rejected", "margin"]).rename_column("chosen", "completion")
+    model = tiny_llama()
+    # The line break that this template writes after EOS is trained, and is no part of the answer.
+    tokenizer.chat_template = tokenizer.chat_template.replace("{{ eos_token }}\n", "{{ eos_token }}")
+    measured = evaluate_sft(model, tokenizer, rows)
+    trainer = SFTTrainer(
+        model,
+        args=settings(SFTConfig, tmp_path),
+        train_dataset=rows,
+        eval_dataset=rows,
+        processing_class=tokenizer,
+    )
+    assert measured["eval_loss"] == pytest.approx(trainer.evaluate()["eval_loss"], rel=1e-4)
+
+
+def test_reward_measures_are_those_of_the_trainer(tokenizer, tmp_path):
+    model = tiny_reward_model()
+    measured = evaluate_reward(model, tokenizer, pairs())
+    trainer = RewardTrainer(
+        model,
+        args=settings(RewardConfig, tmp_path),
+        train_dataset=pairs(),
+        eval_dataset=pairs(),
+        processing_class=tokenizer,
+    )
+    logged = trainer.evaluate()
+    assert measured["accuracy"] == pytest.approx(logged["eval_accuracy"])
+    assert measured["margin"] == pytest.approx(logged["eval_margin"], abs=1e-4)
+
+
+def test_accuracy_by_rank_distance_is_of_the_pairs_at_that_distance(tokenizer):
+    model = tiny_reward_model()
+    measured = evaluate_reward(model, tokenizer, pairs(margins=(1.0, 2.0, 1.0)))
+    scores = list(zip(measured["chosen_scores"], measured["rejected_scores"], strict=True))
+    by_text = [evaluate_reward(model, tokenizer, [row])["accuracy"] for row in pairs()]
+    assert measured["accuracy_rank_distance_1"] == pytest.approx((by_text[0] + by_text[2]) / 2)
+    assert measured["accuracy_rank_distance_2"] == by_text[1]
+    assert len(scores) == 3 and "accuracy_rank_distance_0" not in measured
+    without = evaluate_reward(model, tokenizer, pairs().remove_columns("margin"))
+    assert not any(name.startswith("accuracy_") for name in without)
+
+
+@pytest.mark.parametrize("kl_coef", [0.05, 0.0])
+@pytest.mark.parametrize("reward", [1.0, None])
+def test_what_ppo_did_not_measure_is_left_out(tokenizer, tmp_path, kl_coef, reward):
+    prompts = Dataset.from_list([{"prompt": turn("user", prompt)} for prompt, *_ in TEXTS])
+    args = PPOConfig(
+        str(tmp_path),
+        per_device_train_batch_size=2,
+        max_completion_length=4,
+        kl_coef=kl_coef,
+        value_trunk="policy",
+        report_to="none",
+        use_cpu=True,
+    )
+    trainer = PPOTrainer(
+        tiny_llama(), lambda prompts, **kwargs: [reward] * len(prompts), args, prompts, prompts, tokenizer
+    )
+    measured = evaluate_ppo(trainer)
+    assert measured.keys() >= {"eos_rate", "mean_length", "repetition", "hanja", "latin"}
+    assert ("kl" in measured) == (kl_coef > 0)  # without it there is no reference
+    assert ("reward" in measured) == ("reward_std" in measured) == (reward is not None)
+
+
+def test_equal_answers_are_ties_and_count_half(tokenizer):
+    rows = pairs().remove_columns("rejected")
+    rows = rows.add_column("rejected", rows["chosen"][:])
+    assert evaluate_reward(tiny_reward_model(), tokenizer, rows)["accuracy"] == 0.5
+
+
+def test_better_share_rises_with_every_pair_that_is_won():
+    shares = [better_share([1, 1, 1], [0] * won + [2] * (3 - won)) for won in range(4)]
+    assert shares[0] == 0 and shares[-1] == 1 and all(a < b for a, b in pairwise(shares))
+
+
+def test_answers_that_end_and_those_that_length_cuts(tokenizer):
+    said = [tokenizer("네, 한우입니다.")["input_ids"], tokenizer("hello ")["input_ids"]]
+    model = scripted_llama([[*said[0], EOS], said[1]])
+    measured = evaluate_answers(model, tokenizer, [turn("user", "가?"), turn("user", "나?")], max_new_tokens=30)
+    assert measured["eos_rate"] == 0.5
+    assert measured["mean_length"] == (len(said[0]) + 1 + 30) / 2
+    assert measured["latin"] > 0 and measured["hanja"] == 0

@@ -1,0 +1,273 @@
+"""Formatting whole datasets, with exact counts of what was read, made, dropped and cleaned."""
+
+import copy
+import inspect
+import logging
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, count, islice
+from typing import TYPE_CHECKING, Any
+
+from ..text.shown import cut, listed, shown
+from .formatters.registry import Formatter, Row, Rows, detect_formatter, formatter_of, get_formatter
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset, IterableDataset
+
+logger = logging.getLogger(__name__)
+
+# Rows formatted at a time: large enough that Arrow conversion is cheap, small enough that memory stays flat.
+CHUNK_ROWS = 2_000
+
+
+@dataclass
+class RowCounts:
+    """What became of raw rows: `made` plus all of `dropped` is what the rows read had to offer.
+
+    A raw row offers one TRL row, a ranking of K answers `K * (K - 1) / 2`, a dialogue one for each answer.
+    """
+
+    read: int = 0
+    made: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    cleaned: Counter[str] = field(default_factory=Counter)
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Count one raw row and what was made of it, in place."""
+        self.read += 1
+        self.made += len(rows)
+        if isinstance(rows, Rows):
+            self.dropped += rows.dropped
+            self.cleaned += rows.cleaned
+        elif not rows:
+            self.dropped["nothing_to_learn"] += 1
+
+    def update(self, other: "RowCounts") -> None:
+        """Add another count to this one, in place."""
+        self.read += other.read
+        self.made += other.made
+        self.dropped += other.dropped
+        self.cleaned += other.cleaned
+
+    def restart(self, before: "RowCounts") -> None:
+        """Go back to an earlier count, in place: a stream is read anew on each pass, and a trainer looks ahead."""
+        self.read, self.made = before.read, before.made
+        self.dropped, self.cleaned = before.dropped.copy(), before.cleaned.copy()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts as the run report has them."""
+        return {
+            "read": self.read,
+            "made": self.made,
+            "dropped": dict(self.dropped.most_common()),
+            "cleaned": dict(self.cleaned.most_common()),
+        }
+
+    def __str__(self) -> str:
+        def listed(kinds: Counter[str]) -> str:
+            return f" ({', '.join(f'{kind} {count:,}' for kind, count in kinds.most_common())})" if kinds else ""
+
+        return (
+            f"{self.read:,} rows read, {self.made:,} made, {self.dropped.total():,} dropped{listed(self.dropped)}, "
+            f"{self.cleaned.total():,} texts mended{listed(self.cleaned)}"
+        )
+
+
+def _check_is_row(number: int, row: object) -> None:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"Row {number} (counted from 0) is {shown(row)}, not a row with named columns.")
+
+
+def _format_row(formatter: Formatter, options: Mapping[str, Any], number: int, row: Row) -> list[dict[str, Any]]:
+    _check_is_row(number, row)
+    try:
+        rows = formatter(row, **options)
+        if not isinstance(rows, list) or not all(isinstance(made, dict) for made in rows):
+            raise ValueError(f"{formatter.name} made {shown(rows)} of it, not a list of rows")
+        for column in chain.from_iterable(rows):
+            if not isinstance(column, str):
+                raise ValueError(f"{formatter.name} made a column {shown(column)} of it; columns are named by texts")
+        return rows
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = f"no column {error}" if isinstance(error, KeyError) else cut(str(error), 400)
+        expected = f"; {formatter.name} expects {formatter.expected()}" if formatter.columns else ""
+        raise ValueError(
+            f"Row {number} (counted from 0): {problem}. Its columns are {listed(row)}{expected}."
+        ) from error
+
+
+def _numbered_chunks(rows: Iterator[Row]) -> Iterator[tuple[int, list[Row]]]:
+    """Lists of `CHUNK_ROWS` rows, each with the number of its first one."""
+    for start in count(0, CHUNK_ROWS):
+        chunk = list(islice(rows, CHUNK_ROWS))
+        if not chunk:
+            return
+        yield start, chunk
+
+
+def _format_chunk(
+    formatter: Formatter, options: Mapping[str, Any], chunk: tuple[int, list[Row]]
+) -> tuple["pa.Table", RowCounts]:
+    import pyarrow as pa
+
+    start, raw_rows = chunk
+    counts = RowCounts()
+    made: list[dict[str, Any]] = []
+    for number, raw_row in enumerate(raw_rows, start=start):
+        rows = _format_row(formatter, options, number, raw_row)
+        counts.add(rows)
+        made += rows
+    # `from_pylist` would leave out the columns that the first row lacks.
+    columns = dict.fromkeys(column for row in made for column in row)
+    try:
+        return pa.table({column: [row.get(column) for row in made] for column in columns}), counts
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        raise ValueError(
+            f"The rows that {formatter.name} made of rows {start} to {start + len(raw_rows) - 1} (counted from 0) do "
+            f"not fit one table: {cut(str(error), 300)}. A column holds one type, and text without half characters."
+        ) from error
+
+
+def _format_stream(
+    rows: Iterable[Row], formatter: Formatter, options: Mapping[str, Any], counts: RowCounts, before: RowCounts
+) -> Iterator[dict[str, Any]]:
+    _check_workers(rows)
+    counts.restart(before)
+    for number, raw_row in enumerate(rows):
+        made = _format_row(formatter, options, number, raw_row)
+        counts.add(made)
+        yield from made
+    _say(formatter, counts)
+
+
+def _check_workers(rows: Iterable[Row]) -> None:
+    """Raise where a `DataLoader` would lose rows: in each of its processes the stream inside gives out a part only."""
+    from torch.utils.data import get_worker_info
+
+    info, num_shards = get_worker_info(), getattr(rows, "num_shards", 1)
+    if info is not None and info.num_workers > 1 and num_shards > 1:
+        raise ValueError(
+            f"A stream of {num_shards} shards is formatted in one process, and the DataLoader has {info.num_workers}: "
+            "set dataloader_num_workers to 0 or 1."
+        )
+
+
+def _say(formatter: Formatter, counts: RowCounts) -> None:
+    logger.log(logging.WARNING if counts.dropped else logging.INFO, "%s: %s", formatter.name, counts)
+    if not counts.made:
+        raise ValueError(f"{formatter.name} made no row: {counts}.")
+
+
+def format_dataset(
+    rows: "Dataset | IterableDataset | Iterable[Row]",
+    formatter: str | Callable[..., list[dict[str, Any]]] | None = None,
+    *,
+    num_proc: int | None = None,
+    counts: RowCounts | None = None,
+    **options: Any,
+) -> "Dataset | IterableDataset":
+    """Turn raw rows into a dataset of TRL rows, and log how many were read, made, dropped (why) and mended.
+
+    Args:
+        rows ([`datasets.Dataset`], [`datasets.IterableDataset`] or iterable of `dict`): Raw rows, e.g. of `load_rows`.
+        formatter (`str` or callable, *optional*): Name of a registered formatter, or `to_<type>(row) -> list[dict]`
+            itself. Without it the columns of the first row decide (see `detect_formatter`).
+        num_proc (`int`, *optional*): Number of processes. Worth it from some 100,000 rows on; a stream takes one.
+        counts ([`RowCounts`], *optional*): Filled in place; for a stream, by the pass that is being read, unless a
+            `DataLoader` reads it in processes of its own.
+        options: Passed on to the formatter, e.g. `clean=False` for the KoChatGPT ones.
+
+    Returns:
+        A [`datasets.Dataset`], or a [`datasets.IterableDataset`] for one (read row by row, in flat memory).
+
+    Raises:
+        ValueError: A row is not what the formatter expects (with its number, its columns and those expected), there
+            is no row, no row can be learned from, or an option or `num_proc` does not fit the formatter.
+    """
+    import datasets
+    import pyarrow as pa
+
+    if isinstance(rows, datasets.DatasetDict | datasets.IterableDatasetDict):
+        raise ValueError(f"format_dataset takes one split; there are {listed(rows)}: rows['...'].")
+    if isinstance(rows, str | bytes | Mapping):
+        raise ValueError(f"{shown(rows)} is not a list of rows; load_rows reads a file, and one row is [row].")
+    counts = RowCounts() if counts is None else counts
+    if isinstance(rows, datasets.IterableDataset):
+        rows = rows.with_format(None)  # rows, not the tensors or tables that a format makes of them
+    raw_rows = iter(rows)
+    if isinstance(rows, datasets.Dataset):
+        raw_rows = chain.from_iterable(batch.to_pylist() for batch in rows.with_format("arrow").iter(CHUNK_ROWS))
+    first = next(raw_rows, None)
+    if first is None:
+        raise ValueError("There are no rows to format.")
+    _check_is_row(0, first)
+    found = _chosen(formatter, first)
+    _check_options(found, first, options)
+
+    if isinstance(rows, datasets.IterableDataset):
+        if num_proc not in (None, 1):
+            raise ValueError(f"num_proc={num_proc}: a stream is formatted by one process; leave num_proc out.")
+        before = copy.deepcopy(counts)
+        arguments = {"rows": rows, "formatter": found, "options": options, "counts": counts, "before": before}
+        return datasets.IterableDataset.from_generator(_format_stream, gen_kwargs=arguments)
+
+    chunks = _numbered_chunks(chain([first], raw_rows))
+    work = partial(_format_chunk, found, options)
+    if num_proc in (None, 1):
+        results = list(map(work, chunks))
+    else:
+        _check_processes(num_proc, found, work)
+        from concurrent.futures import ProcessPoolExecutor
+
+        with ProcessPoolExecutor(num_proc) as pool:
+            results = list(pool.map(work, chunks))
+    for _, chunk_counts in results:
+        counts.update(chunk_counts)
+    _say(found, counts)
+    tables = [table for table, _ in results if table.num_rows]
+    try:
+        return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
+    except pa.ArrowException as error:
+        raise ValueError(f"The rows that {found.name} made do not fit one table: {cut(str(error), 300)}.") from error
+
+
+def _chosen(formatter: str | Callable[..., list[dict[str, Any]]] | None, first: Row) -> Formatter:
+    if formatter is not None:
+        return get_formatter(formatter) if isinstance(formatter, str) else formatter_of(formatter)
+    found = get_formatter(detect_formatter(first))
+    unread = first.keys() - frozenset().union(*found.columns)
+    if found.type == "prompt_only" and unread:
+        logger.warning(
+            "The columns fit %s, which leaves out %s. If they hold answers, name the formatter you mean.",
+            found.name,
+            listed(sorted(map(str, unread))),
+        )
+    return found
+
+
+def _check_options(formatter: Formatter, row: Row, options: Mapping[str, Any]) -> None:
+    if not options:
+        return
+    signature = inspect.signature(formatter.function)
+    try:
+        signature.bind(row, **options)
+    except TypeError as error:
+        taken = ", ".join(list(signature.parameters)[1:]) or "none"
+        raise ValueError(f"{formatter.name}: {error}; its options: {taken}.") from error
+
+
+def _check_processes(num_proc: object, formatter: Formatter, work: object) -> None:
+    if not isinstance(num_proc, int) or num_proc < 1:
+        raise ValueError(f"num_proc is {num_proc!r}; it must be a number of processes, 1 or more.")
+    try:
+        pickle.dumps(work)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise ValueError(
+            f"num_proc={num_proc}: {formatter.name} cannot be sent to another process ({error}). Define it at the top "
+            "of a module, or leave num_proc out."
+        ) from error

@@ -1,0 +1,228 @@
+"""Scores of answers under a reward model."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from peft import PeftModel, TaskType
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..models import (
+    adapter_keys,
+    attach_adapter,
+    eval_mode,
+    is_adapter,
+    load_base,
+    quiet_transformers,
+    read_adapter_config,
+    told_by_name,
+)
+from ..text.normalize import refuse_half_characters
+
+
+logger = logging.getLogger(__name__)
+
+Messages = Sequence[Mapping[str, str]]
+
+# What transformers calls the head of a sequence classification model, and PEFT saves for SEQ_CLS.
+_HEADS = {"score", "classifier"}
+
+
+@torch.no_grad()
+def score_completions(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str | Messages],
+    completions: Sequence[str | Messages],
+    *,
+    batch_size: int = 8,
+    raw: bool = False,
+) -> list[float]:
+    """Score answers on the rows that TRL's `RewardTrainer` makes of them, also in the middle of training.
+
+    Prompt and completion are one row, padded on the right. It goes through the chat template, or, when there is none
+    or with `raw`, is the two strings one after the other and EOS. The modes of the modules are given back.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or `PeftModel`): A sequence classification model with one label.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Its tokenizer. When padding is EOS, the model reads the
+            score one token early, before it has seen whether the answer ended: there is a warning.
+        prompts (sequence of `str` or messages): A string is one user turn.
+        completions (sequence of `str` or messages): One for each prompt; a string is one turn of the assistant.
+        batch_size (`int`, *optional*, defaults to `8`): Rows at a time.
+        raw (`bool`, *optional*, defaults to `False`): Score the strings as they are, without the chat template.
+
+    Returns:
+        One score per completion, in order. Only differences of scores for one prompt have a meaning, unless training
+        centred them (`center_rewards_coefficient`).
+
+    Raises:
+        ValueError: Not as many completions as prompts, another number of labels, no padding token, or a row longer
+            than the model's context.
+    """
+    for name, values in (("prompts", prompts), ("completions", completions)):
+        if isinstance(values, str):
+            raise ValueError(f"{name} is one string; give a list: [{values!r}].")
+    if len(prompts) != len(completions):
+        raise ValueError(f"{len(prompts)} prompts and {len(completions)} completions; give one prompt per completion.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+    config = model.config.get_text_config()
+    if model.config.num_labels != 1:
+        raise ValueError(f"The model has {model.config.num_labels} labels; a reward model has 1, the score.")
+    if tokenizer.pad_token_id is None:
+        raise ValueError("The tokenizer has no padding token, by which the end of a row is found; see load_tokenizer.")
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        logger.warning(
+            "Padding is EOS (%r): the score is read one token early and cannot tell whether an answer ended. "
+            "load_tokenizer finds a better padding token; train the reward model with it.",
+            tokenizer.eos_token,
+        )
+    rows = [
+        torch.tensor(_encode(tokenizer, prompt, completion, raw=raw))
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    context = getattr(config, "max_position_embeddings", None)
+    for number, ids in enumerate(rows):
+        if context is not None and len(ids) > context:
+            raise ValueError(f"Row {number} has {len(ids)} tokens, the model {context} positions; shorten the text.")
+
+    scores: list[float] = []
+    pad_token_id = config.pad_token_id
+    config.pad_token_id = tokenizer.pad_token_id  # by which the model finds the last token
+    try:
+        with eval_mode(model), _heads_in_any_dtype(model):
+            for start in range(0, len(rows), batch_size):
+                batch = rows[start : start + batch_size]
+                input_ids = pad_sequence(batch, batch_first=True, padding_value=tokenizer.pad_token_id)
+                attention_mask = pad_sequence([torch.ones_like(ids) for ids in batch], batch_first=True)
+                output = model(input_ids=input_ids.to(model.device), attention_mask=attention_mask.to(model.device))
+                scores += output.logits[:, 0].float().tolist()
+    finally:
+        config.pad_token_id = pad_token_id
+    return scores
+
+
+@contextmanager
+def _heads_in_any_dtype(model: torch.nn.Module) -> Iterator[None]:
+    # TRL casts what is trained on a quantized model to bfloat16, so also a head whose base computes in float32.
+    def cast(head: torch.nn.Linear, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (inputs[0].to(head.weight.dtype),)
+
+    heads = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and _HEADS & set(name.split("."))
+    ]
+    handles = [head.register_forward_pre_hook(cast) for head in heads]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, completion: str | Messages, *, raw: bool
+) -> list[int]:
+    if raw or tokenizer.chat_template is None:
+        if not (isinstance(prompt, str) and isinstance(completion, str)):
+            raise ValueError(
+                "Messages need a chat template (see set_chat_template) and raw=False; these are messages."
+            )
+        text = prompt + completion
+        refuse_half_characters(text)
+        if tokenizer.eos_token is None:
+            raise ValueError("The tokenizer has no EOS token to end a row with; see load_tokenizer.")
+        return tokenizer(text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token)["input_ids"]
+    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(turn) for turn in prompt]
+    answered = (
+        [{"role": "assistant", "content": completion}]
+        if isinstance(completion, str)
+        else [dict(turn) for turn in completion]
+    )
+    for turn in asked + answered:
+        refuse_half_characters(turn["content"])
+    try:
+        encoding: Any = tokenizer.apply_chat_template(asked + answered, return_dict=True)
+    except TemplateError as error:
+        raise ValueError(f"The chat template does not render {repr(asked + answered):.80}: {error}") from error
+    return encoding["input_ids"]
+
+
+def load_reward_model(
+    path: str | PathLike[str],
+    *,
+    base: str | PathLike[str] | None = None,
+    load_in_4bit: bool = False,
+    trust_remote_code: bool = False,
+    **kwargs: Any,
+) -> PreTrainedModel | PeftModel:
+    """Load a reward model for scoring: an adapter with its score head onto its base, or a whole model.
+
+    Args:
+        path (`str`): Folder of an adapter (`task_type="SEQ_CLS"`), or folder or repository id of a whole model with
+            one label. With `base`, the adapter may be a repository id too.
+        base (`str`, *optional*): Base of the adapter; by default the one that the adapter names.
+        load_in_4bit (`bool`, *optional*, defaults to `False`): Quantize the base to NF4; the head stays as it is.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether code that comes with the model may run.
+        kwargs: Passed to `from_pretrained`, such as `dtype` or `revision`.
+
+    Raises:
+        ValueError: The adapter has no head, generates text, or does not belong to the base; the whole model has no
+            head or not one label.
+    """
+    if base is None and not is_adapter(path):
+        return _load_whole(path, load_in_4bit=load_in_4bit, trust_remote_code=trust_remote_code, **kwargs)
+    config = read_adapter_config(path)
+    if not any(_HEADS & set(key.split(".")) for key in adapter_keys(path)):
+        raise ValueError(
+            f"The adapter {path} has no score head, so it cannot score: its file holds adapter weights only. "
+            'RewardTrainer saves the head when LoraConfig has task_type="SEQ_CLS".'
+        )
+    if config.task_type not in (TaskType.SEQ_CLS, None):
+        raise ValueError(f"The adapter {path} is for {config.task_type}, not for SEQ_CLS: it is no reward model.")
+    name = base or config.base_model_name_or_path
+    if not name:
+        raise ValueError(f"The adapter {path} does not name its base model; pass base=.")
+    with quiet_transformers():  # the base has no head, and the adapter brings one
+        model = load_base(
+            AutoModelForSequenceClassification,
+            name,
+            load_in_4bit=load_in_4bit,
+            trust_remote_code=trust_remote_code,
+            num_labels=1,
+            **kwargs,
+        )
+    return attach_adapter(model, path, "default")
+
+
+def _load_whole(
+    name_or_path: str | PathLike[str], *, load_in_4bit: bool, trust_remote_code: bool, **kwargs: Any
+) -> PreTrainedModel:
+    with told_by_name(name_or_path, trust_remote_code=trust_remote_code):
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
+    kind = ", ".join(config.architectures or ("an unknown kind of model",))
+    if "SequenceClassification" not in kind:
+        raise ValueError(f"{name_or_path} is {kind} and no reward model: it has no score head.")
+    if config.num_labels != 1:
+        raise ValueError(
+            f"{name_or_path} has {config.num_labels} labels and is no reward model, which has 1, the score."
+        )
+    with quiet_transformers():
+        model, report = load_base(
+            AutoModelForSequenceClassification,
+            name_or_path,
+            load_in_4bit=load_in_4bit,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            **kwargs,
+        )
+    if report["missing_keys"]:
+        raise ValueError(f"{name_or_path} has no weights for {', '.join(sorted(report['missing_keys']))}.")
+    return model.eval()

@@ -1,0 +1,1 @@
+"""A run of a recipe: arguments, presets, checks, checkpoints, and its end."""
