@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from .errors import InputError
 from .text.normalize import refuse_half_characters
 from .text.shown import cut, listed, shown
 
@@ -66,7 +67,7 @@ def row_type(columns: set[str]) -> tuple[str, tuple[str, ...]]:
     for name, (needed, answers) in _TYPES.items():
         if needed <= columns:
             return name.removesuffix("_text"), answers
-    raise ValueError(
+    raise InputError(
         f"Rows with the columns {listed(sorted(map(str, columns)))} are no rows of TRL; expected prompt and completion, chosen "
         "and rejected with or without prompt, prompt alone, messages, or text."
     )
@@ -138,7 +139,7 @@ def tokenize_dataset(
     columns = set(dataset.column_names)
     kind, answers = row_type(columns)
     if kind not in ("prompt_completion", "preference") or "prompt" not in columns:
-        raise ValueError(
+        raise InputError(
             f"Rows with the columns {listed(sorted(columns))}: ids can be made ahead of prompt and completion, or of "
             "prompt, chosen and rejected. Give others to the trainer as they are."
         )
@@ -181,7 +182,7 @@ def checked_rows(rows: Iterable[Row], *, first: int = 0) -> list[Row]:
     for number, row in enumerate(rows, start=first):
         try:
             if not isinstance(row, Mapping):
-                raise ValueError(f"{shown(row)} is not a row with named columns")
+                raise InputError(f"{shown(row)} is not a row with named columns")
             if number == first:
                 _, answers = row_type(set(row))
                 columns = [column for column in dict.fromkeys(("prompt", *answers)) if column in row]
@@ -189,24 +190,24 @@ def checked_rows(rows: Iterable[Row], *, first: int = 0) -> list[Row]:
             for column in columns:
                 read(row.get(column), column)
         except ValueError as error:
-            raise ValueError(f"Row {number} (counted from 0): {error}".rstrip(".") + ".") from error
+            raise InputError(f"Row {number} (counted from 0): {error}".rstrip(".") + ".") from error
     return rows
 
 
 def _check_text(text: object, column: str) -> None:
     if not isinstance(text, str):
-        raise ValueError(f"column {column!r} holds {shown(text)}, not text, as all rows of these columns must")
+        raise InputError(f"column {column!r} holds {shown(text)}, not text, as all rows of these columns must")
     refuse_half_characters(text)
 
 
 def _check_messages(messages: object, column: str) -> None:
     if not isinstance(messages, list) or not messages:
-        raise ValueError(f"column {column!r} holds {shown(messages)}, not a list of messages {{role, content}}")
+        raise InputError(f"column {column!r} holds {shown(messages)}, not a list of messages {{role, content}}")
     for message in messages:
         content = message.get("content") if isinstance(message, Mapping) else None
         # A message that calls a tool has no content.
         if not isinstance(message, Mapping) or "role" not in message or not isinstance(content, str | None):
-            raise ValueError(f"column {column!r} has {shown(message)}, not a message {{role, content}} with text")
+            raise InputError(f"column {column!r} has {shown(message)}, not a message {{role, content}} with text")
         refuse_half_characters(content or "")
 
 
@@ -241,7 +242,7 @@ def _tokenize(
         texts = [value if not ends or value.endswith(eos) else value + eos for value in values]
         return encode_texts(tokenizer, texts)
     if not tokenizer.chat_template:
-        raise ValueError(
+        raise InputError(
             "These rows are conversations and the tokenizer has no chat template: use load_tokenizer, or "
             "set_chat_template(tokenizer, 'ko_instruct')."
         )
@@ -251,7 +252,7 @@ def _tokenize(
         try:
             rendered.append(tokenizer.apply_chat_template(value, tools=row.get("tools"), **options))
         except TEMPLATE_ERRORS as error:  # TypeError: a message without content
-            raise ValueError(
+            raise InputError(
                 f"Row {number} (counted from 0), with the roles {listed(message['role'] for message in value)}: the "
                 f"chat template does not render it: {cut(str(error), 300)}"
             ) from error
@@ -270,7 +271,7 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **kwa
     except Exception as error:
         if type(error) is not Exception:  # `tokenizers` raises a bare one
             raise
-        raise ValueError(
+        raise InputError(
             f"The tokenizer has no writing for a text such as {shown(texts[0])}: {cut(str(error), 200)}. The unk_token "
             "of its vocabulary is missing."
         ) from error

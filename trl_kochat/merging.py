@@ -11,6 +11,7 @@ from peft import PeftModel, TaskType
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .data.load import load_rows
+from .errors import InputError
 from .measure.generate import load_generator
 from .measure.logps import response_logps
 from .measure.score import load_reward_model, score_completions
@@ -68,7 +69,7 @@ def merge_adapter(
     """
     output = Path(output)
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise ValueError(f"{output} exists and is not an empty folder; give another name, or remove it.")
+        raise InputError(f"{output} exists and is not an empty folder; give another name, or remove it.")
     name, is_reward_model = _check(adapter, base, trust_remote_code)
     kwargs: Any = {"dtype": "auto", "trust_remote_code": trust_remote_code}
     source = adapter if (Path(adapter) / "tokenizer_config.json").is_file() else name
@@ -83,7 +84,7 @@ def merge_adapter(
             model = load_generator(name, [adapter], **kwargs)
         dtype = model.get_base_model().config.dtype
         if dtype not in BOUNDS:
-            raise ValueError(f"{name} is stored as {dtype}; there are {', '.join(map(str, BOUNDS))} to merge into.")
+            raise InputError(f"{name} is stored as {dtype}; there are {', '.join(map(str, BOUNDS))} to merge into.")
         model.float()
         before = _measure(model, tokenizer, is_reward_model)
         effect = None
@@ -104,7 +105,7 @@ def merge_adapter(
         difference = _largest(before - _measure(model.float(), tokenizer, is_reward_model))
         merge = Merge(name, is_reward_model, dtype, difference, BOUNDS[dtype], effect)
         if not difference <= merge.bound:
-            raise ValueError(
+            raise InputError(
                 f"The merged model is another one: it differs by {difference:.2g} from {adapter} on {name}, more than "
                 f"{merge.bound:g}, which is what rounding to {str(dtype).removeprefix('torch.')} can explain. "
                 f"{output} is not written."
@@ -122,17 +123,17 @@ def _check(
     config = read_adapter_config(adapter)
     name = str(base or config.base_model_name_or_path or "")
     if not name:
-        raise ValueError(f"The adapter {adapter} does not name its base model; give it (base=, or --base).")
+        raise InputError(f"The adapter {adapter} does not name its base model; give it (base=, or --base).")
     if config.is_prompt_learning:
-        raise ValueError(
+        raise InputError(
             f"The adapter {adapter} is {config.peft_type}: prompts, no weights to add to those of a base."
         )
     if config.task_type not in (TaskType.CAUSAL_LM, TaskType.SEQ_CLS, None):
-        raise ValueError(f"The adapter {adapter} is for {config.task_type}; CAUSAL_LM and SEQ_CLS can be merged.")
+        raise InputError(f"The adapter {adapter} is for {config.task_type}; CAUSAL_LM and SEQ_CLS can be merged.")
     with told_by_name(name, trust_remote_code=trust_remote_code):
         base_config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     if getattr(base_config, "quantization_config", None):
-        raise ValueError(
+        raise InputError(
             f"The base {name} is stored quantized, and a sum with rounded weights is not what was trained; give the "
             "model that it was quantized from (base=, or --base)."
         )

@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from .errors import InputError
+
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def adapter_folder(path: str | PathLike[str]) -> Path:
         try:
             folder = Path(snapshot_download(str(path), allow_patterns=[CONFIG, WEIGHTS]))
         except (HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
-            raise ValueError(
+            raise InputError(
                 f"No adapter {path}: no folder of that name here, nor a repository within reach."
             ) from error
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
@@ -52,7 +54,7 @@ def adapter_folder(path: str | PathLike[str]) -> Path:
         )
         if CONFIG not in missing:
             refuse_what_runs_code(folder)
-        raise ValueError(f"{path} is no adapter that can be loaded: {' and '.join(missing)} missing.{pickled}")
+        raise InputError(f"{path} is no adapter that can be loaded: {' and '.join(missing)} missing.{pickled}")
     return folder
 
 
@@ -77,7 +79,7 @@ def refuse_what_runs_code(name_or_path: str | PathLike[str], *, trust_remote_cod
     readable = any(name.startswith(weights) and name.endswith(".safetensors") for name in names)
     pickled = [name for name in names if name.endswith(_PICKLES) and name.startswith(_WEIGHTS_OF_PICKLES)]
     if pickled and not readable:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds pickled weights ({pickled[0]}) and no safetensors. Reading a pickle can run any code, so "
             "it is not loaded. Where you trust its source, load it with transformers or PEFT alone and save it again "
             "(save_pretrained writes safetensors), or ask its author to."
@@ -90,7 +92,7 @@ def refuse_what_runs_code(name_or_path: str | PathLike[str], *, trust_remote_cod
     except ValueError:
         return  # broken, as transformers says with its own words
     if isinstance(content, dict) and content.get("auto_map") and content.get("model_type") not in CONFIG_MAPPING:
-        raise ValueError(remote_code(folder))
+        raise InputError(remote_code(folder))
 
 
 def remote_code(name_or_path: object) -> str:
@@ -111,9 +113,9 @@ def read_adapter_config(path: str | PathLike[str]) -> PeftConfig:
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / CONFIG} is not the config of an adapter: {error}") from error
+        raise InputError(f"{folder / CONFIG} is not the config of an adapter: {error}") from error
     if config.peft_type is None:
-        raise ValueError(f"{folder / CONFIG} is not the config of an adapter: it names no peft_type.")
+        raise InputError(f"{folder / CONFIG} is not the config of an adapter: it names no peft_type.")
     return config
 
 
@@ -124,7 +126,7 @@ def adapter_keys(path: str | PathLike[str]) -> list[str]:
         with safe_open(weights, framework="pt") as tensors:
             return list(tensors.keys())
     except SafetensorError as error:
-        raise ValueError(f"{weights} is broken: {error}.") from error
+        raise InputError(f"{weights} is broken: {error}.") from error
 
 
 @contextmanager
@@ -161,7 +163,7 @@ def told_by_name(name_or_path: str | PathLike[str], *, trust_remote_code: bool =
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
-        raise ValueError(remote_code(name_or_path)) from error
+        raise InputError(remote_code(name_or_path)) from error
     except OSError as error:
         if Path(name_or_path).is_dir():
             raise
@@ -219,7 +221,7 @@ def load_base(
                 **kwargs,
             )
     except SafetensorError as error:
-        raise ValueError(f"The weights of {name_or_path} are broken: {error}.") from error
+        raise InputError(f"The weights of {name_or_path} are broken: {error}.") from error
 
 
 def attach_adapter(model: PreTrainedModel | PeftModel, path: str | PathLike[str], adapter_name: str) -> PeftModel:
@@ -250,15 +252,15 @@ def attach_adapter(model: PreTrainedModel | PeftModel, path: str | PathLike[str]
             peft_model = get_peft_model(model, config, adapter_name)  # type: ignore[assignment]
         result = peft_model.load_adapter(folder, adapter_name, torch_device=str(model.device))
     except (ValueError, KeyError) as error:  # modules the base does not have
-        raise ValueError(f"{stranger}: {error}") from error
+        raise InputError(f"{stranger}: {error}") from error
     except RuntimeError as error:
         if "size mismatch" not in str(error):
             raise
         first = next(line.strip() for line in str(error).splitlines() if "size mismatch" in line)
-        raise ValueError(f"{stranger}: {first}") from error
+        raise InputError(f"{stranger}: {first}") from error
     odd = [*result.missing_keys, *result.unexpected_keys]
     if odd:
-        raise ValueError(f"{stranger}: {len(odd)} tensors are on one side only, {odd[0]} for one.")
+        raise InputError(f"{stranger}: {len(odd)} tensors are on one side only, {odd[0]} for one.")
     peft_model.set_adapter(adapter_name)
     peft_model.requires_grad_(False)
     return peft_model.eval()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..errors import InputError
 from ..report.lengths import MAX_ROWS
 from .health_rules import RULES, Log
 
@@ -47,10 +48,10 @@ class HealthGuardCallback(TrainerCallback):
         self, *, action: Literal["warn", "stop"] = "warn", max_kl: float = 20.0, ignore: Collection[str] = ()
     ):
         if action not in ("warn", "stop"):
-            raise ValueError(f"action is {action!r}; it is 'warn' or 'stop'.")
+            raise InputError(f"action is {action!r}; it is 'warn' or 'stop'.")
         unknown = sorted({ignore} if isinstance(ignore, str) else set(ignore) - RULES.keys())
         if unknown:
-            raise ValueError(f"ignore has {', '.join(unknown)}; it is a list of codes, which are {', '.join(RULES)}.")
+            raise InputError(f"ignore has {', '.join(unknown)}; it is a list of codes, which are {', '.join(RULES)}.")
         self.action = action
         self.max_kl = max_kl
         self._rules = {code: rule for code, rule in RULES.items() if code not in ignore}

@@ -14,6 +14,7 @@ from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.load import load_rows
+from ..errors import InputError
 from ..measure.generate import COURSE_PROMPTS, generate_answers
 from ..measure.score import score_completions
 from ..report import Sample, append_samples, read_samples, report_folder, write_samples
@@ -71,7 +72,7 @@ class KoreanSamplesCallback(TrainerCallback):
         **generation_kwargs: Any,
     ):
         if every is not None and every < 1:
-            raise ValueError(f"every is {every}; it counts optimizer steps and is at least 1.")
+            raise InputError(f"every is {every}; it counts optimizer steps and is at least 1.")
         self.rows = _rows(COURSE_PROMPTS if prompts is None else prompts)
         self.every = every
         self.score = score
@@ -161,7 +162,7 @@ class KoreanSamplesCallback(TrainerCallback):
 
     def _score_rows(self, model: Any, tokenizer: Any, step: int) -> list[Sample]:
         if not all({"chosen", "rejected"} <= row.keys() for row in self.rows):
-            raise ValueError(
+            raise InputError(
                 "A reward model scores answers and writes none: give KoreanSamplesCallback preference rows with "
                 "'prompt', 'chosen' and 'rejected', such as held_out.select(range(4))."
             )
@@ -185,12 +186,12 @@ def _rows(prompts: Any) -> list[dict[str, Any]]:
         prompts = load_rows(Path(prompts))
     rows = [dict(item) if isinstance(item, Mapping) else {"prompt": item} for item in prompts]
     if not 1 <= len(rows) <= MAX_PROMPTS:
-        raise ValueError(
+        raise InputError(
             f"{len(rows)} prompts for KoreanSamplesCallback; give 1 to {MAX_PROMPTS}, such as rows.select(range(8))."
         )
     for number, row in enumerate(rows):
         if not row.get("prompt"):
-            raise ValueError(
+            raise InputError(
                 f"Row {number} of the sample prompts has no 'prompt'; it has {', '.join(row) or 'nothing'}."
             )
     return rows

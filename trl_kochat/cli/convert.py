@@ -18,6 +18,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import InputError
+
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     target = target_file(args.output)
     if args.eval_fraction is not None and target.stem != "train":
-        raise ValueError(f"--eval_fraction writes train and test: OUT must be a folder, not the file {args.output}.")
+        raise InputError(f"--eval_fraction writes train and test: OUT must be a folder, not the file {args.output}.")
     parts = [convert(source, args.format, args.split) for source in args.source]
     splits = {target: joined(parts)}
     if args.eval_fraction is not None:
@@ -88,13 +90,13 @@ def target_file(output: str) -> Path:
     path = Path(output)
     if path.suffix in FORMATS:
         if path.exists():
-            raise ValueError(f"{output} exists; give another name, or remove it.")
+            raise InputError(f"{output} exists; give another name, or remove it.")
         return path
     if path.suffix.lower() in SUFFIXES:
-        raise ValueError(f"OUT ends in {path.suffix}; give a folder, or a file that ends in {' or '.join(FORMATS)}.")
+        raise InputError(f"OUT ends in {path.suffix}; give a folder, or a file that ends in {' or '.join(FORMATS)}.")
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         # All files of a folder are read together.
-        raise ValueError(f"{output} exists and is not an empty folder; give another name, or remove it.")
+        raise InputError(f"{output} exists and is not an empty folder; give another name, or remove it.")
     return path / "train.jsonl"
 
 
@@ -117,7 +119,7 @@ def convert(source: str, name: str | None, split: str) -> Converted:
         formatter = get_formatter(name or detect_formatter(next(iter(raw_rows), {})))
         rows = format_dataset(raw_rows, formatter.name, counts=counts)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+        raise InputError(f"{source}: {error}") from error
     finally:
         logger.disabled = disabled
     print(f"{source} as {formatter.name}: {counts}")
@@ -135,7 +137,7 @@ def joined(parts: list[Converted]) -> "Dataset":
     first, *others = parts
     for other in others:
         if (other.type, set(other.rows.column_names)) != (first.type, set(first.rows.column_names)):
-            raise ValueError(
+            raise InputError(
                 f"{first.source} gives {first.type} rows ({', '.join(first.rows.column_names)}), {other.source} "
                 f"{other.type} rows ({', '.join(other.rows.column_names)}); convert them one by one."
             )

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
 from .generate import model_path, printable
 
 
@@ -56,7 +57,7 @@ def _length(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     idle = [f"--{name}" for name in ("format", "max_length") if getattr(args, name) is not None and not args.data]
     if idle:
-        raise ValueError(f"{' and '.join(idle)} has no effect without --data.")
+        raise InputError(f"{' and '.join(idle)} has no effect without --data.")
     args.model = model_path(args.model)
     rows = read_rows(args.data, args.format) if args.data else None
     with _quiet():  # the table says it all

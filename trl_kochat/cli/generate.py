@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import InputError
 from ..sample import SAMPLE_DIR
 
 
@@ -54,7 +55,7 @@ def model_path(name: str) -> str:
         return str(SAMPLE_DIR / EMBEDDED)
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     if not path.is_dir() and (looks_local or (path.parent != Path() and path.parent.is_dir())):
-        raise ValueError(f"There is no folder {name}.")
+        raise InputError(f"There is no folder {name}.")
     return name
 
 
@@ -125,14 +126,14 @@ def decoding_settings(args: argparse.Namespace) -> dict[str, Any]:
         ValueError: A flag would have no effect or contradicts another one.
     """
     if args.greedy and (args.beam or args.sample):
-        raise ValueError("--greedy excludes --beam and --sample.")
+        raise InputError("--greedy excludes --beam and --sample.")
     if args.beam is not None and args.beam < 2:
-        raise ValueError(f"--beam {args.beam} is no beam search; give 2 or more beams, or --greedy.")
+        raise InputError(f"--beam {args.beam} is no beam search; give 2 or more beams, or --greedy.")
     drawing = {name: getattr(args, name) for name in ("temperature", "top_k", "top_p")}
     drawing = {name: value for name, value in drawing.items() if value is not None}
     idle = [*drawing, *(["seed"] if args.seed is not None else [])]
     if idle and not args.sample:
-        raise ValueError(f"{', '.join('--' + name for name in idle)} has no effect without --sample.")
+        raise InputError(f"{', '.join('--' + name for name in idle)} has no effect without --sample.")
     # Not every one of these is refused by `generate`; out of range they do nothing, or draw one token only.
     for name, good, allowed in (
         ("temperature", lambda value: value > 0, "above 0; for the likeliest tokens leave --sample out"),
@@ -143,7 +144,7 @@ def decoding_settings(args: argparse.Namespace) -> dict[str, Any]:
     ):
         value = getattr(args, name)
         if value is not None and not good(value):
-            raise ValueError(f"--{name} is {value}; it must be {allowed}.")
+            raise InputError(f"--{name} is {value}; it must be {allowed}.")
     settings: dict[str, Any] = {"do_sample": args.sample, "num_beams": args.beam or 1, **drawing}
     for name in ("no_repeat_ngram_size", "repetition_penalty"):
         if getattr(args, name) is not None:
@@ -164,14 +165,14 @@ def plan_candidates(models: Sequence[str], adapters: Sequence[str]) -> list[Cand
     from ..models import is_adapter, read_adapter_config
 
     if adapters and len(models) > 1:
-        raise ValueError(f"--adapter goes with one MODEL, its base; there are {len(models)}.")
+        raise InputError(f"--adapter goes with one MODEL, its base; there are {len(models)}.")
     candidates = []
     for model in models:
         base: str | None = model
         if is_adapter(model):
             base = read_adapter_config(model).base_model_name_or_path
             if not base:
-                raise ValueError(f"The adapter {model} does not name its base; give the base as MODEL and --adapter.")
+                raise InputError(f"The adapter {model} does not name its base; give the base as MODEL and --adapter.")
         candidates.append(Candidate(model, str(base), None if base == model else model))
     candidates += [Candidate(adapter, candidates[0].base, adapter) for adapter in adapters]
     return [
@@ -209,9 +210,9 @@ def read_prompts(args: argparse.Namespace) -> list[Any]:
         try:
             lines = Path(args.file).read_text(encoding="utf-8-sig").split("\n")
         except FileNotFoundError as error:
-            raise ValueError(f"There is no file {args.file}.") from error
+            raise InputError(f"There is no file {args.file}.") from error
         except UnicodeDecodeError as error:
-            raise ValueError(
+            raise InputError(
                 f"{args.file}, byte {error.start}: {error.object[error.start]:#04x} is not UTF-8. Save the file as UTF-8."
             ) from error
         prompts: list[Any] = [line.rstrip("\r") for line in lines if line.strip()]
@@ -221,11 +222,11 @@ def read_prompts(args: argparse.Namespace) -> list[Any]:
         prompts = []
         for number, row in enumerate(load_rows(args.file)):
             if not row.get("prompt"):
-                raise ValueError(f"Row {number} of {args.file} has no prompt; it has {', '.join(row)}.")
+                raise InputError(f"Row {number} of {args.file} has no prompt; it has {', '.join(row)}.")
             refuse_odd_turns(row["prompt"], f"Row {number} of {args.file}")
             prompts.append(row["prompt"])
     if not prompts:
-        raise ValueError(f"{args.file} holds no prompts.")
+        raise InputError(f"{args.file} holds no prompts.")
     return prompts
 
 
@@ -237,7 +238,7 @@ def refuse_odd_turns(turns: Any, where: str) -> None:
         isinstance(turn, Mapping) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
         for turn in turns
     ):
-        raise ValueError(f"{where}: {repr(turns):.80} is neither text nor messages {{role, content}}.")
+        raise InputError(f"{where}: {repr(turns):.80} is neither text nor messages {{role, content}}.")
 
 
 def answer_all(

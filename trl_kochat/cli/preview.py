@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from .doctor import MAX_LENGTH, add_row_arguments
 from .generate import model_path, printable
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from .doctor import read_rows
 
     if args.n < 1:
-        raise ValueError(f"-n is {args.n}; give the number of rows to show, 1 or more.")
+        raise InputError(f"-n is {args.n}; give the number of rows to show, 1 or more.")
     rows = list(islice(read_rows(args.data, args.format), args.n))
     tokenizer = load_tokenizer(
         model_path(args.model), chat_template=args.chat_template, trust_remote_code=args.trust_remote_code

@@ -10,6 +10,8 @@ import argparse
 import os
 from pathlib import Path
 
+from ..errors import InputError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="output folder of a recipe, or its report folder")
@@ -26,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     folders = list(dict.fromkeys(find_report(run) for run in args.runs))
     if args.output is not None and len(folders) == 1:
-        raise ValueError("--output is for the comparison of several runs; the page of one is in its report folder.")
+        raise InputError("--output is for the comparison of several runs; the page of one is in its report folder.")
     for folder in folders:
         print(write_page(folder))
     if len(folders) > 1:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import InputError
 from .generate import Candidate, model_path, printable, prompt_text, refuse_odd_turns, write_plain
 
 
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if bool(args.completion) == bool(args.file) or (args.file and args.prompt is not None):
-        raise ValueError("Give either --completion, with or without --prompt, or --file.")
+        raise InputError("Give either --completion, with or without --prompt, or --file.")
     if args.file:
         pairs = read_pairs(args.file)
     else:
@@ -77,7 +78,7 @@ def read_pairs(path: str) -> list[tuple[Any, Any]]:
     for number, row in enumerate(load_rows(path)):
         completions = row_completions(row)
         if "prompt" not in row or not completions:
-            raise ValueError(
+            raise InputError(
                 f"Row {number} of {path} has {', '.join(row)}; it needs prompt, and completion, completions or "
                 "completion_0, completion_1, ..."
             )

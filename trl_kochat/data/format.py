@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
 from ..text.shown import cut, listed, shown
 from .formatters.registry import Formatter, Row, Rows, detect_formatter, formatter_of, get_formatter
 
@@ -80,7 +81,7 @@ class RowCounts:
 
 def _check_is_row(number: int, row: object) -> None:
     if not isinstance(row, Mapping):
-        raise ValueError(f"Row {number} (counted from 0) is {shown(row)}, not a row with named columns.")
+        raise InputError(f"Row {number} (counted from 0) is {shown(row)}, not a row with named columns.")
 
 
 def _format_row(formatter: Formatter, options: Mapping[str, Any], number: int, row: Row) -> list[dict[str, Any]]:
@@ -88,15 +89,15 @@ def _format_row(formatter: Formatter, options: Mapping[str, Any], number: int, r
     try:
         rows = formatter(row, **options)
         if not isinstance(rows, list) or not all(isinstance(made, dict) for made in rows):
-            raise ValueError(f"{formatter.name} made {shown(rows)} of it, not a list of rows")
+            raise InputError(f"{formatter.name} made {shown(rows)} of it, not a list of rows")
         for column in chain.from_iterable(rows):
             if not isinstance(column, str):
-                raise ValueError(f"{formatter.name} made a column {shown(column)} of it; columns are named by texts")
+                raise InputError(f"{formatter.name} made a column {shown(column)} of it; columns are named by texts")
         return rows
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         problem = f"no column {error}" if isinstance(error, KeyError) else cut(str(error), 400)
         expected = f"; {formatter.name} expects {formatter.expected()}" if formatter.columns else ""
-        raise ValueError(
+        raise InputError(
             f"Row {number} (counted from 0): {problem}. Its columns are {listed(row)}{expected}."
         ) from error
 
@@ -127,7 +128,7 @@ def _format_chunk(
     try:
         return pa.table({column: [row.get(column) for row in made] for column in columns}), counts
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
-        raise ValueError(
+        raise InputError(
             f"The rows that {formatter.name} made of rows {start} to {start + len(raw_rows) - 1} (counted from 0) do "
             f"not fit one table: {cut(str(error), 300)}. A column holds one type, and text without half characters."
         ) from error
@@ -151,7 +152,7 @@ def _check_workers(rows: Iterable[Row]) -> None:
 
     info, num_shards = get_worker_info(), getattr(rows, "num_shards", 1)
     if info is not None and info.num_workers > 1 and num_shards > 1:
-        raise ValueError(
+        raise InputError(
             f"A stream of {num_shards} shards is formatted in one process, and the DataLoader has {info.num_workers}: "
             "set dataloader_num_workers to 0 or 1."
         )
@@ -160,7 +161,7 @@ def _check_workers(rows: Iterable[Row]) -> None:
 def _say(formatter: Formatter, counts: RowCounts) -> None:
     logger.log(logging.WARNING if counts.dropped else logging.INFO, "%s: %s", formatter.name, counts)
     if not counts.made:
-        raise ValueError(f"{formatter.name} made no row: {counts}.")
+        raise InputError(f"{formatter.name} made no row: {counts}.")
 
 
 def format_dataset(
@@ -193,9 +194,9 @@ def format_dataset(
     import pyarrow as pa
 
     if isinstance(rows, datasets.DatasetDict | datasets.IterableDatasetDict):
-        raise ValueError(f"format_dataset takes one split; there are {listed(rows)}: rows['...'].")
+        raise InputError(f"format_dataset takes one split; there are {listed(rows)}: rows['...'].")
     if isinstance(rows, str | bytes | Mapping):
-        raise ValueError(f"{shown(rows)} is not a list of rows; load_rows reads a file, and one row is [row].")
+        raise InputError(f"{shown(rows)} is not a list of rows; load_rows reads a file, and one row is [row].")
     counts = RowCounts() if counts is None else counts
     if isinstance(rows, datasets.IterableDataset):
         rows = rows.with_format(None)  # rows, not the tensors or tables that a format makes of them
@@ -204,14 +205,14 @@ def format_dataset(
         raw_rows = chain.from_iterable(batch.to_pylist() for batch in rows.with_format("arrow").iter(CHUNK_ROWS))
     first = next(raw_rows, None)
     if first is None:
-        raise ValueError("There are no rows to format.")
+        raise InputError("There are no rows to format.")
     _check_is_row(0, first)
     found = _chosen(formatter, first)
     _check_options(found, first, options)
 
     if isinstance(rows, datasets.IterableDataset):
         if num_proc not in (None, 1):
-            raise ValueError(f"num_proc={num_proc}: a stream is formatted by one process; leave num_proc out.")
+            raise InputError(f"num_proc={num_proc}: a stream is formatted by one process; leave num_proc out.")
         before = copy.deepcopy(counts)
         arguments = {"rows": rows, "formatter": found, "options": options, "counts": counts, "before": before}
         return datasets.IterableDataset.from_generator(_format_stream, gen_kwargs=arguments)
@@ -233,7 +234,7 @@ def format_dataset(
     try:
         return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
     except pa.ArrowException as error:
-        raise ValueError(f"The rows that {found.name} made do not fit one table: {cut(str(error), 300)}.") from error
+        raise InputError(f"The rows that {found.name} made do not fit one table: {cut(str(error), 300)}.") from error
 
 
 def _chosen(formatter: str | Callable[..., list[dict[str, Any]]] | None, first: Row) -> Formatter:
@@ -258,16 +259,16 @@ def _check_options(formatter: Formatter, row: Row, options: Mapping[str, Any]) -
         signature.bind(row, **options)
     except TypeError as error:
         taken = ", ".join(list(signature.parameters)[1:]) or "none"
-        raise ValueError(f"{formatter.name}: {error}; its options: {taken}.") from error
+        raise InputError(f"{formatter.name}: {error}; its options: {taken}.") from error
 
 
 def _check_processes(num_proc: object, formatter: Formatter, work: object) -> None:
     if not isinstance(num_proc, int) or num_proc < 1:
-        raise ValueError(f"num_proc is {num_proc!r}; it must be a number of processes, 1 or more.")
+        raise InputError(f"num_proc is {num_proc!r}; it must be a number of processes, 1 or more.")
     try:
         pickle.dumps(work)
     except (AttributeError, TypeError, pickle.PicklingError) as error:
-        raise ValueError(
+        raise InputError(
             f"num_proc={num_proc}: {formatter.name} cannot be sent to another process ({error}). Define it at the top "
             "of a module, or leave num_proc out."
         ) from error

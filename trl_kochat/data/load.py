@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..errors import InputError
 from ..text.prompts import prompt_key, prompt_text
 from ..text.shown import cut, listed, shown
 
@@ -73,33 +74,33 @@ def load_rows(
     import datasets
 
     if not isinstance(source, str | PathLike) or not str(source).strip():
-        raise ValueError(
+        raise InputError(
             f"load_rows takes a file, folder, URL or Hub id, not {shown(source)}; one call for each source."
         )
     if _is_url(str(source)):
         return _load_files([_download(str(source))], streaming, name=str(source))
     if "\0" in str(source):  # which no file system takes
-        raise ValueError(f"There is no file or folder {shown(str(source))}: a name holds no NUL character.")
+        raise InputError(f"There is no file or folder {shown(str(source))}: a name holds no NUL character.")
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):
         if (path / "dataset_dict.json").is_file():
             splits = datasets.load_from_disk(path)
             if split not in splits:
-                raise ValueError(f"Folder {path} has no split {shown(split)}; there are {listed(splits)}.")
+                raise InputError(f"Folder {path} has no split {shown(split)}; there are {listed(splits)}.")
             return splits[split].to_iterable_dataset() if streaming else splits[split]
         if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
             dataset = datasets.load_from_disk(path)
             return dataset.to_iterable_dataset() if streaming else dataset
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:
-            raise ValueError(f"Folder {path} holds no file of rows ({', '.join(SUFFIXES)}).")
+            raise InputError(f"Folder {path} holds no file of rows ({', '.join(SUFFIXES)}).")
         return _load_files(files, streaming)
     if os.path.isfile(path):
         return _load_files([path], streaming)
     if str(source) in COURSE_FILES:
         return _load_files([_download(COURSE_URL + str(source))], streaming, name=str(source))
     if path.suffix.lower() in SUFFIXES or path.is_absolute() or str(source).startswith((".", "~")):
-        raise ValueError(f"There is no file or folder {cut(str(source), 300)}.")
+        raise InputError(f"There is no file or folder {cut(str(source), 300)}.")
     return _load_from_hub(str(source), split, streaming)
 
 
@@ -111,16 +112,16 @@ def _load_from_hub(name: str, split: str, streaming: bool) -> "Dataset | Iterabl
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise ValueError(f"{nowhere}: such a dataset is named owner/name.") from error
+        raise InputError(f"{nowhere}: such a dataset is named owner/name.") from error
     # A name without an owner may be one of the datasets library's own readers ("text", "json"), which would read
     # whatever lies in the working folder.
     if "/" not in name or name.endswith(".py"):
-        raise ValueError(f"{nowhere}: such a dataset is named owner/name.")
+        raise InputError(f"{nowhere}: such a dataset is named owner/name.")
     try:
         return datasets.load_dataset(name, split=split, streaming=streaming)
     # Not there or not to be reached; no such split; a dataset that is made by a script of its own; broken files.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"{nowhere}: {cut(str(error.__cause__ or error), 500)}") from error
+        raise InputError(f"{nowhere}: {cut(str(error.__cause__ or error), 500)}") from error
 
 
 def _is_url(name: str) -> bool:
@@ -129,7 +130,7 @@ def _is_url(name: str) -> bool:
     try:
         urlsplit(name)
     except ValueError as error:
-        raise ValueError(f"{cut(name, 300)} is no URL: {error}.") from error
+        raise InputError(f"{cut(name, 300)} is no URL: {error}.") from error
     return True
 
 
@@ -139,7 +140,7 @@ def _download(url: str) -> Path:
     try:
         return Path(datasets.DownloadManager().download(url))
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise InputError(
             f"{cut(url, 300)} is not on this machine and cannot be fetched: {cut(str(error), 300)}"
         ) from error
 
@@ -152,14 +153,14 @@ def _load_files(
     names = [name or str(file) for file in files]
     parquet = [_starts_with(file, b"PAR1") for file in files]
     if any(parquet) and not all(parquet):
-        raise ValueError(f"{', '.join(names)}: parquet files and others cannot be read together.")
+        raise InputError(f"{', '.join(names)}: parquet files and others cannot be read together.")
     if all(parquet):
         _check_parquet(files, names)
         paths = [str(file) for file in files]
         try:
             return datasets.load_dataset("parquet", data_files=paths, split="train", streaming=streaming)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            raise ValueError(_broken_parquet(", ".join(names), error.__cause__ or error)) from error
+            raise InputError(_broken_parquet(", ".join(names), error.__cause__ or error)) from error
     if streaming:
         _check_first_rows(files, names)
         return datasets.IterableDataset.from_generator(_read_files, gen_kwargs={"files": files, "names": names})
@@ -181,14 +182,14 @@ def _check_parquet(files: list[Path], names: list[str]) -> None:
             metadata = pq.read_metadata(file)
             types = {field.name: field.type for field in metadata.schema.to_arrow_schema()}
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise ValueError(_broken_parquet(name, error)) from error
+            raise InputError(_broken_parquet(name, error)) from error
         if not metadata.num_rows:
-            raise ValueError(f"{name} has columns and no rows.")
+            raise InputError(f"{name} has columns and no rows.")
         if types != (first := first or types):
             told = " and ".join(
                 listed(f"{column} ({kind})" for column, kind in sorted(columns.items())) for columns in (first, types)
             )
-            raise ValueError(f"{names[0]} and {name} have different columns and cannot be read together: {told}.")
+            raise InputError(f"{names[0]} and {name} have different columns and cannot be read together: {told}.")
 
 
 def _check_first_rows(files: list[Path], names: list[str]) -> None:
@@ -213,7 +214,7 @@ def _read_file(file: Path, name: str) -> Iterator[Row]:
         while not head and (more := stream.read(4096)):
             head = more.lstrip()
     if not head:
-        raise ValueError(f"{name} is empty.")
+        raise InputError(f"{name} is empty.")
     if head.startswith(b"["):
         rows = _read_array(file, name)
     elif head.startswith(b"{"):
@@ -224,7 +225,7 @@ def _read_file(file: Path, name: str) -> Iterator[Row]:
         rows = _read_csv(file, name)
     else:
         _read_whole(file, name)  # says so when it is not UTF-8
-        raise ValueError(
+        raise InputError(
             f"{name} starts with {head[:40].decode(errors='replace')!r}: neither a JSON array, nor JSON lines, nor "
             f"dialogues ({CONVERSATION_START}); a CSV file must be named .csv."
         )
@@ -236,7 +237,7 @@ def _decode(data: bytes, name: str, *, line: int | None = None) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = line or data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
+        raise InputError(
             f"{name}, line {line}: byte {data[error.start]:#04x} is not UTF-8. Save the file as UTF-8, "
             f"e.g. `iconv -f cp949 -t utf-8 FILE`."
         ) from error
@@ -251,20 +252,20 @@ def _parse(text: str, name: str, *, line: int = 1) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         line += error.lineno - 1
-        raise ValueError(f"{name}, line {line}, column {error.colno}: broken JSON: {error.msg}.") from error
+        raise InputError(f"{name}, line {line}, column {error.colno}: broken JSON: {error.msg}.") from error
     except ValueError as error:  # a number of more than 4,300 digits
-        raise ValueError(f"{name}, line {line} or later: broken JSON: {error}.") from error
+        raise InputError(f"{name}, line {line} or later: broken JSON: {error}.") from error
     except RecursionError as error:
-        raise ValueError(f"{name}, line {line}: JSON nested too deeply to be rows.") from error
+        raise InputError(f"{name}, line {line}: JSON nested too deeply to be rows.") from error
 
 
 def _read_array(file: Path, name: str) -> Iterator[Row]:
     rows = _parse(_read_whole(file, name), name)
     if not rows:
-        raise ValueError(f"{name} is an array with no rows.")
+        raise InputError(f"{name} is an array with no rows.")
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise ValueError(f"{name}: element {number} (counted from 0) is {shown(row)}, not an object with columns.")
+            raise InputError(f"{name}: element {number} (counted from 0) is {shown(row)}, not an object with columns.")
         yield row
 
 
@@ -279,7 +280,7 @@ def _read_lines(file: Path, name: str) -> Iterator[Row]:
                 _refuse_object(file, name)
             row = _parse(line, name, line=number)
             if not isinstance(row, dict):
-                raise ValueError(f"{name}, line {number}: {shown(row)} is not an object with columns.")
+                raise InputError(f"{name}, line {number}: {shown(row)} is not an object with columns.")
             yield row
 
 
@@ -298,7 +299,7 @@ def _refuse_object(file: Path, name: str) -> None:
     ]
     if first.strip().endswith(b"}") and not tables:
         return  # one row on one line
-    raise ValueError(
+    raise InputError(
         f"{name} is one JSON object with the keys {listed(value)}; expected an array of rows or one object a line."
         + (f" If its {shown(tables[0])} holds the rows, save that array." if tables else "")
     )
@@ -308,7 +309,7 @@ def _read_dialogues(file: Path, name: str) -> Iterator[Row]:
     for text in _read_whole(file, name).split(CONVERSATION_START)[1:]:
         before, *rest = _TURN.split(text)
         if before.strip():
-            raise ValueError(f"{name}: a dialogue starts with {before.strip()[:40]!r}, not with <사람>: or <챗봇>:.")
+            raise InputError(f"{name}: a dialogue starts with {before.strip()[:40]!r}, not with <사람>: or <챗봇>:.")
         speakers = (unicodedata.normalize("NFC", speaker) for speaker in rest[::2])
         turns = [{"speaker": speaker, "text": turn} for speaker, turn in zip(speakers, rest[1::2], strict=True)]
         yield {"conversation": [{**turn, "text": turn["text"].strip("\n").removeprefix(" ")} for turn in turns]}
@@ -324,12 +325,12 @@ def _read_csv(file: Path, name: str) -> Iterator[Row]:
         try:
             header = list(reader.fieldnames or ())
             if twice := [column for column in dict.fromkeys(header) if header.count(column) > 1]:
-                raise ValueError(f"{name}, line 1: the header has {listed(twice)} more than once.")
+                raise InputError(f"{name}, line 1: the header has {listed(twice)} more than once.")
             for row in reader:
                 given = len(row) if None not in row else len(row) - 1 + len(row[None])
                 given -= sum(value is None for value in row.values())
                 if given != len(header):
-                    raise ValueError(
+                    raise InputError(
                         f"{name}, line {reader.line_num}: {given} fields where the header has {len(header)} "
                         f"({listed(header)})."
                     )
@@ -337,9 +338,9 @@ def _read_csv(file: Path, name: str) -> Iterator[Row]:
                 yield row
         except csv.Error as error:
             # The row may begin there and go on: a quotation mark that nothing closes takes in the rest of the file.
-            raise ValueError(f"{name}, in the row that begins on line {reader.line_num + 1}: {error}.") from error
+            raise InputError(f"{name}, in the row that begins on line {reader.line_num + 1}: {error}.") from error
         if empty:
-            raise ValueError(f"{name} has a header and no rows.")
+            raise InputError(f"{name} has a header and no rows.")
 
 
 def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) -> "tuple[Dataset, Dataset]":
@@ -362,25 +363,25 @@ def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) ->
     import datasets
 
     if not isinstance(dataset, datasets.Dataset):
-        raise ValueError(
+        raise InputError(
             f"split_by_prompt takes a datasets.Dataset, as format_dataset makes of rows, not a {type(dataset).__name__}."
         )
     if "prompt" not in dataset.column_names:
-        raise ValueError(f"split_by_prompt needs a column 'prompt'; there are {listed(dataset.column_names)}.")
+        raise InputError(f"split_by_prompt needs a column 'prompt'; there are {listed(dataset.column_names)}.")
     if not isinstance(eval_fraction, Real) or not 0 < eval_fraction < 1:
-        raise ValueError(f"eval_fraction is {shown(eval_fraction)}; it must be above 0 and below 1.")
+        raise InputError(f"eval_fraction is {shown(eval_fraction)}; it must be above 0 and below 1.")
     keys = []
     spelt: dict[str, str] = {}  # key -> the first of its spellings, whatever the order of the rows
     for number, prompt in enumerate(dataset["prompt"]):
         try:
             key, text = prompt_key(prompt), prompt_text(prompt)
         except ValueError as error:
-            raise ValueError(f"Row {number} (counted from 0): {error}.") from error
+            raise InputError(f"Row {number} (counted from 0): {error}.") from error
         keys.append(key)
         spelt[key] = min(text, spelt.get(key, text))
     ordered = sorted(spelt, key=lambda key: blake2b(f"{seed}\n{spelt[key]}".encode(), digest_size=16).digest())
     if len(ordered) < 2:
-        raise ValueError(f"Cannot split {len(keys)} rows with {len(ordered)} distinct prompts: at least 2 are needed.")
+        raise InputError(f"Cannot split {len(keys)} rows with {len(ordered)} distinct prompts: at least 2 are needed.")
     held_out = set(ordered[: min(ceil(eval_fraction * len(ordered)), len(ordered) - 1)])
     train = [i for i, key in enumerate(keys) if key not in held_out]
     evaluation = [i for i, key in enumerate(keys) if key in held_out]

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from numbers import Real
 
+from ..errors import InputError
+
 
 def check_ranks(ranks: object, num_answers: int) -> list[float]:
     """Return the ranks as floats, or raise `ValueError` when they do not rank `num_answers` answers.
@@ -12,14 +14,14 @@ def check_ranks(ranks: object, num_answers: int) -> list[float]:
     Any real numbers do, equal ones being a tie: what counts is their order and, for a margin, their distance.
     """
     if not isinstance(ranks, Sequence) or isinstance(ranks, str | bytes):
-        raise ValueError(f"a ranking is a list with one rank per answer, not {_shown(ranks)}")
+        raise InputError(f"a ranking is a list with one rank per answer, not {_shown(ranks)}")
     if len(ranks) != num_answers:
-        raise ValueError(
+        raise InputError(
             f"{len(ranks)} ranks {_shown(list(ranks))} for {num_answers} answers; give one rank per answer"
         )
     for rank in ranks:
         if not _is_finite(rank):
-            raise ValueError(
+            raise InputError(
                 f"rank {_shown(rank)} in {_shown(list(ranks))} is not a finite number; 0 is the best answer"
             )
     return [float(rank) for rank in ranks]

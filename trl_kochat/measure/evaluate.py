@@ -14,6 +14,7 @@ from peft import PeftModel
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
+from ..errors import InputError
 from ..processes import is_main_process
 from ..text.health import summarize_health
 from .generate import generate_answers
@@ -113,7 +114,7 @@ def evaluate_dpo(
         the lists `chosen_rewards` and `rejected_rewards`.
     """
     if ref_model is None and not isinstance(model, PeftModel):
-        raise ValueError("A model without adapters is its own reference: pass ref_model.")
+        raise InputError("A model without adapters is its own reference: pass ref_model.")
     sums: dict[str, list[list[float]]] = {"policy": [], "reference": []}
     means: list[list[float]] = []
     for row in tqdm(list(rows), desc="Measuring held-out pairs", leave=False, disable=not is_main_process()):

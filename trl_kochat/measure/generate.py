@@ -12,6 +12,7 @@ from peft import PeftModel, TaskType
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..errors import InputError
 from ..models import attach_adapter, eval_mode, load_base, read_adapter_config
 from ..text.normalize import drop_half_syllable, refuse_half_characters
 
@@ -84,19 +85,19 @@ def generate_answers(
             a tokenizer without a chat template, or one that does not render them; a setting would have no effect.
     """
     if isinstance(prompts, str):
-        raise ValueError(f"prompts is one string; give a list: [{prompts!r}].")
+        raise InputError(f"prompts is one string; give a list: [{prompts!r}].")
     if batch_size < 1 or max_new_tokens < 1:
-        raise ValueError(f"batch_size is {batch_size} and max_new_tokens {max_new_tokens}; both must be at least 1.")
+        raise InputError(f"batch_size is {batch_size} and max_new_tokens {max_new_tokens}; both must be at least 1.")
     idle = [name for name in _SAMPLING if generation_kwargs.get(name) is not None]
     if idle and not generation_kwargs.get("do_sample"):
-        raise ValueError(f"{', '.join(idle)} has no effect without sampling; pass do_sample=True as well.")
+        raise InputError(f"{', '.join(idle)} has no effect without sampling; pass do_sample=True as well.")
     if generation_kwargs.get("num_return_sequences", 1) != 1:
-        raise ValueError(
+        raise InputError(
             "There is one answer per prompt; for several, repeat the prompt instead of num_return_sequences."
         )
     stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings or ())
     if not all(stops):
-        raise ValueError("A stop string is empty, and would end every answer before it begins.")
+        raise InputError("A stop string is empty, and would end every answer before it begins.")
     encoded = [_encode(tokenizer, prompt, raw=raw) for prompt in prompts]
     _check_lengths(model, encoded, max_new_tokens)
 
@@ -165,7 +166,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, **kwargs: An
             [dict(message) for message in messages], return_dict=True, **kwargs
         )
     except TemplateError as error:
-        raise ValueError(f"The chat template does not render {repr(messages):.80}: {error}") from error
+        raise InputError(f"The chat template does not render {repr(messages):.80}: {error}") from error
     return encoding["input_ids"]
 
 
@@ -178,14 +179,14 @@ def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, *, raw: 
         else:
             ids = _render(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
     elif raw:
-        raise ValueError("raw=True takes strings; this prompt is a list of messages.")
+        raise InputError("raw=True takes strings; this prompt is a list of messages.")
     elif tokenizer.chat_template is None:
-        raise ValueError("The tokenizer has no chat template to write messages with; see set_chat_template.")
+        raise InputError("The tokenizer has no chat template to write messages with; see set_chat_template.")
     else:
         continued = bool(prompt) and prompt[-1]["role"] == "assistant"
         ids = _render(tokenizer, prompt, add_generation_prompt=not continued, continue_final_message=continued)
     if not ids:
-        raise ValueError(f"The prompt {prompt!r} has no tokens to start from.")
+        raise InputError(f"The prompt {prompt!r} has no tokens to start from.")
     return torch.tensor(ids)
 
 
@@ -193,7 +194,7 @@ def _check_lengths(model: PreTrainedModel | PeftModel, encoded: Sequence[torch.T
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     for number, ids in enumerate(encoded):
         if context is not None and len(ids) + max_new_tokens > context:
-            raise ValueError(
+            raise InputError(
                 f"Prompt {number} has {len(ids)} tokens; with max_new_tokens={max_new_tokens} that is more than the "
                 f"{context} positions of the model. Shorten the prompt or the answer."
             )
@@ -208,7 +209,7 @@ def _eos_ids(
     for source in sources:
         ids += [source] if isinstance(source, int) else list(source or ())
     if not ids:
-        raise ValueError("Neither tokenizer nor model has an EOS token: an answer could not end. See load_tokenizer.")
+        raise InputError("Neither tokenizer nor model has an EOS token: an answer could not end. See load_tokenizer.")
     return list(dict.fromkeys(ids))
 
 
@@ -304,7 +305,7 @@ def load_generator(
     """
     for path in adapters:  # all of them before the base, which takes time
         if read_adapter_config(path).task_type == TaskType.SEQ_CLS:
-            raise ValueError(
+            raise InputError(
                 f"The adapter {path} gives scores, not text: it is a reward model, see `trl-kochat score`."
             )
     model = load_base(AutoModelForCausalLM, name_or_path, load_in_4bit=load_in_4bit, **kwargs).eval()

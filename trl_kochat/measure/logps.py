@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from ..errors import InputError
+
 
 class PackedRows(NamedTuple):
     """Prompts, each followed by its completion without a gap, padded on the right.
@@ -46,7 +48,7 @@ def pack_rows(
     [[5, 6, 8], [7, 9, 3]]
     """
     if not all(prompt_ids):
-        raise ValueError("A prompt without a token: nothing precedes the answer's first token. Is there a BOS token?")
+        raise InputError("A prompt without a token: nothing precedes the answer's first token. Is there a BOS token?")
 
     def padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -133,12 +135,12 @@ def _encode(
     eos = tokenizer.eos_token
     if isinstance(prompt, str):
         if count_eos and eos is None:
-            raise ValueError("The tokenizer has no eos_token to count; set one, or pass count_eos=False.")
+            raise InputError("The tokenizer has no eos_token to count; set one, or pass count_eos=False.")
         texts = [prompt, *[prompt + (r if not count_eos or r.endswith(eos) else r + eos) for r in responses]]
         ids = tokenizer(texts)["input_ids"]
     else:
         if tokenizer.chat_template is None:
-            raise ValueError("The prompt is a conversation and the tokenizer has no chat template; set one first.")
+            raise InputError("The prompt is a conversation and the tokenizer has no chat template; set one first.")
 
         def render(response: str) -> str:
             turns = [*prompt, {"role": "assistant", "content": response}]
@@ -228,19 +230,19 @@ def response_logps(
         `ValueError`: No response, an empty response or prompt, or a tokenizer without what is to be counted.
     """
     if isinstance(responses, str) or not responses:
-        raise ValueError(f"responses is a list with at least one string, not {responses!r}")
+        raise InputError(f"responses is a list with at least one string, not {responses!r}")
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it is at least 1")
+        raise InputError(f"batch_size is {batch_size}; it is at least 1")
     prompt_ids, full_ids = _encode(tokenizer, prompt, responses, count_eos, chat_template_kwargs or {})
     border = len(commonprefix([prompt_ids, *full_ids]))
     if border == 0:
-        raise ValueError(
+        raise InputError(
             f"No token of the prompt {prompt!r} is left before the response, so its first token has no probability; "
             "give a longer prompt or a tokenizer that begins with a BOS token."
         )
     for response, ids in zip(responses, full_ids, strict=True):
         if len(ids) == border:
-            raise ValueError(f"The response {response!r} has no token; an empty answer needs count_eos=True.")
+            raise InputError(f"The response {response!r} has no token; an empty answer needs count_eos=True.")
 
     device = next(model.parameters()).device
     # The pad id is any valid id: it is never attended to and never scored.
@@ -287,11 +289,11 @@ def dpo_loss(
         [`DPOLoss`]: Losses, not averaged, and both implicit rewards.
     """
     if beta <= 0:
-        raise ValueError(f"beta is {beta}; it is above 0 (0.1 is DPO's usual value)")
+        raise InputError(f"beta is {beta}; it is above 0 (0.1 is DPO's usual value)")
     logps = [torch.as_tensor(logp) for logp in (policy_chosen, policy_rejected, ref_chosen, ref_rejected)]
     shapes = [tuple(logp.shape) for logp in logps]
     if len(set(shapes)) > 1:
-        raise ValueError(f"Four log-probabilities of shapes {shapes}; they are of one shape, one entry per pair.")
+        raise InputError(f"Four log-probabilities of shapes {shapes}; they are of one shape, one entry per pair.")
     # Each sum is hundreds of nats and their difference a few: half precision would round it away.
     logps = [logp.float() if logp.dtype in (torch.float16, torch.bfloat16) else logp for logp in logps]
     chosen_rewards = beta * (logps[0] - logps[2])

@@ -12,6 +12,7 @@ from peft import PeftModel, TaskType
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..errors import InputError
 from ..models import (
     adapter_keys,
     attach_adapter,
@@ -67,16 +68,16 @@ def score_completions(
     """
     for name, values in (("prompts", prompts), ("completions", completions)):
         if isinstance(values, str):
-            raise ValueError(f"{name} is one string; give a list: [{values!r}].")
+            raise InputError(f"{name} is one string; give a list: [{values!r}].")
     if len(prompts) != len(completions):
-        raise ValueError(f"{len(prompts)} prompts and {len(completions)} completions; give one prompt per completion.")
+        raise InputError(f"{len(prompts)} prompts and {len(completions)} completions; give one prompt per completion.")
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+        raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
     config = model.config.get_text_config()
     if model.config.num_labels != 1:
-        raise ValueError(f"The model has {model.config.num_labels} labels; a reward model has 1, the score.")
+        raise InputError(f"The model has {model.config.num_labels} labels; a reward model has 1, the score.")
     if tokenizer.pad_token_id is None:
-        raise ValueError("The tokenizer has no padding token, by which the end of a row is found; see load_tokenizer.")
+        raise InputError("The tokenizer has no padding token, by which the end of a row is found; see load_tokenizer.")
     if tokenizer.pad_token_id == tokenizer.eos_token_id:
         logger.warning(
             "Padding is EOS (%r): the score is read one token early and cannot tell whether an answer ended. "
@@ -90,7 +91,7 @@ def score_completions(
     context = getattr(config, "max_position_embeddings", None)
     for number, ids in enumerate(rows):
         if context is not None and len(ids) > context:
-            raise ValueError(f"Row {number} has {len(ids)} tokens, the model {context} positions; shorten the text.")
+            raise InputError(f"Row {number} has {len(ids)} tokens, the model {context} positions; shorten the text.")
 
     scores: list[float] = []
     pad_token_id = config.pad_token_id
@@ -132,13 +133,13 @@ def _encode(
 ) -> list[int]:
     if raw or tokenizer.chat_template is None:
         if not (isinstance(prompt, str) and isinstance(completion, str)):
-            raise ValueError(
+            raise InputError(
                 "Messages need a chat template (see set_chat_template) and raw=False; these are messages."
             )
         text = prompt + completion
         refuse_half_characters(text)
         if tokenizer.eos_token is None:
-            raise ValueError("The tokenizer has no EOS token to end a row with; see load_tokenizer.")
+            raise InputError("The tokenizer has no EOS token to end a row with; see load_tokenizer.")
         return tokenizer(text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token)["input_ids"]
     asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(turn) for turn in prompt]
     answered = (
@@ -151,7 +152,7 @@ def _encode(
     try:
         encoding: Any = tokenizer.apply_chat_template(asked + answered, return_dict=True)
     except TemplateError as error:
-        raise ValueError(f"The chat template does not render {repr(asked + answered):.80}: {error}") from error
+        raise InputError(f"The chat template does not render {repr(asked + answered):.80}: {error}") from error
     return encoding["input_ids"]
 
 
@@ -181,15 +182,15 @@ def load_reward_model(
         return _load_whole(path, load_in_4bit=load_in_4bit, trust_remote_code=trust_remote_code, **kwargs)
     config = read_adapter_config(path)
     if not any(_HEADS & set(key.split(".")) for key in adapter_keys(path)):
-        raise ValueError(
+        raise InputError(
             f"The adapter {path} has no score head, so it cannot score: its file holds adapter weights only. "
             'RewardTrainer saves the head when LoraConfig has task_type="SEQ_CLS".'
         )
     if config.task_type not in (TaskType.SEQ_CLS, None):
-        raise ValueError(f"The adapter {path} is for {config.task_type}, not for SEQ_CLS: it is no reward model.")
+        raise InputError(f"The adapter {path} is for {config.task_type}, not for SEQ_CLS: it is no reward model.")
     name = base or config.base_model_name_or_path
     if not name:
-        raise ValueError(f"The adapter {path} does not name its base model; pass base=.")
+        raise InputError(f"The adapter {path} does not name its base model; pass base=.")
     with quiet_transformers():  # the base has no head, and the adapter brings one
         model = load_base(
             AutoModelForSequenceClassification,
@@ -209,9 +210,9 @@ def _load_whole(
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
     kind = ", ".join(config.architectures or ("an unknown kind of model",))
     if "SequenceClassification" not in kind:
-        raise ValueError(f"{name_or_path} is {kind} and no reward model: it has no score head.")
+        raise InputError(f"{name_or_path} is {kind} and no reward model: it has no score head.")
     if config.num_labels != 1:
-        raise ValueError(
+        raise InputError(
             f"{name_or_path} has {config.num_labels} labels and is no reward model, which has 1, the score."
         )
     with quiet_transformers():
@@ -224,5 +225,5 @@ def _load_whole(
             **kwargs,
         )
     if report["missing_keys"]:
-        raise ValueError(f"{name_or_path} has no weights for {', '.join(sorted(report['missing_keys']))}.")
+        raise InputError(f"{name_or_path} has no weights for {', '.join(sorted(report['missing_keys']))}.")
     return model.eval()

@@ -7,6 +7,7 @@ from datasets import Dataset, IterableDataset
 from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
+from ..errors import InputError
 from .config import PPOConfig
 from .experience import ExperienceMaker
 from .rewards import FunctionReward
@@ -18,18 +19,18 @@ def as_list(given: Any) -> list[Any]:
 
 def check_sources(reward_funcs: list[Any], tokenizers: list[Any], args: PPOConfig) -> None:
     if not reward_funcs:
-        raise ValueError("No reward: pass a function, a reward model or a path as reward_funcs.")
+        raise InputError("No reward: pass a function, a reward model or a path as reward_funcs.")
     for name, given in {"reward_weights": args.reward_weights, "reward_processing_classes": tokenizers}.items():
         if given is not None and len(given) != len(reward_funcs):
-            raise ValueError(f"{len(given)} {name} for {len(reward_funcs)} reward_funcs; give one for each.")
+            raise InputError(f"{len(given)} {name} for {len(reward_funcs)} reward_funcs; give one for each.")
 
 
 def check_launch(trainer: Trainer) -> None:
     """Raise where weights would be sharded, or one process would drive several GPUs."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise ValueError("PPOTrainer runs on one device or with DDP, not with FSDP or DeepSpeed.")
+        raise InputError("PPOTrainer runs on one device or with DDP, not with FSDP or DeepSpeed.")
     if trainer.args.n_gpu > 1:
-        raise ValueError("Several GPUs need a process each: start with `accelerate launch`, or show one GPU only.")
+        raise InputError("Several GPUs need a process each: start with `accelerate launch`, or show one GPU only.")
 
 
 def special_eos_ids(policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -52,17 +53,17 @@ def check_datasets(
         if dataset is None and name == "eval_dataset":
             continue
         if isinstance(dataset, IterableDataset):
-            raise ValueError(f"{name} is a stream; PPOTrainer needs a Dataset, whose order it can resume.")
+            raise InputError(f"{name} is a stream; PPOTrainer needs a Dataset, whose order it can resume.")
         if not isinstance(dataset, Dataset) or len(dataset) == 0 or "prompt" not in dataset.column_names:
-            raise ValueError(f"{name} has no prompts; pass a Dataset with a column 'prompt' and at least one row.")
+            raise InputError(f"{name} has no prompts; pass a Dataset with a column 'prompt' and at least one row.")
         clash = sorted({"prompts", "completions"} & set(dataset.column_names))
         if clash and any(isinstance(reward, FunctionReward) for reward in maker.rewards):
-            raise ValueError(
+            raise InputError(
                 f"{name} has a column {clash[0]!r}, and reward functions get an argument of that name: rename the column."
             )
         _check_lengths(name, dataset["prompt"][:], maker, args, config)
     if len(train_dataset) < args.episodes_per_rollout:
-        raise ValueError(
+        raise InputError(
             f"{len(train_dataset)} prompts do not fill one rollout of {args.episodes_per_rollout}; lower "
             "per_device_train_batch_size, gradient_accumulation_steps or steps_per_generation."
         )
@@ -77,14 +78,14 @@ def _check_lengths(
     kind: type = list if isinstance(prompts[0], list) else str
     for row, prompt in enumerate(prompts):
         if not isinstance(prompt, kind) or (kind is list and not prompt):
-            raise ValueError(
+            raise InputError(
                 f"The prompt in row {row} of {name} is {prompt!r}; it is a text, or a conversation with a message at least."
             )
     for row, ids in enumerate(maker.prompt_ids(prompts)):
         if not ids:
-            raise ValueError(f"The prompt in row {row} of {name} is empty: it has no token to continue from.")
+            raise InputError(f"The prompt in row {row} of {name} is empty: it has no token to continue from.")
         if limits and len(ids) > min(limits):
-            raise ValueError(
+            raise InputError(
                 f"The prompt in row {row} of {name} has {len(ids)} tokens; the limit is {min(limits)} "
                 f"(max_prompt_length {args.max_prompt_length}; the model's {positions} positions less "
                 f"max_completion_length {args.max_completion_length}). Shorten or drop it beforehand."

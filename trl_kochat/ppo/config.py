@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..errors import InputError
 from .objective import KL_ESTIMATORS
 
 
@@ -25,7 +26,7 @@ def mapping(value: dict | str | None) -> dict[str, Any]:
     """A mapping given as such or as JSON, empty if not given."""
     value = json.loads(value) if isinstance(value, str) else value
     if value is not None and not isinstance(value, dict):
-        raise ValueError(f"{value!r} is no mapping; on a command line, write a JSON object")
+        raise InputError(f"{value!r} is no mapping; on a command line, write a JSON object")
     return value or {}
 
 
@@ -166,17 +167,17 @@ class PPOConfig(TrainingArguments):
             setattr(self, name, mapping(getattr(self, name)))
         for name in mapping(self.generation_kwargs):
             if name in _NO_GENERATION_KWARGS:
-                raise ValueError(f"generation_kwargs holds {name!r}, which it may not: {_NO_GENERATION_KWARGS[name]}")
+                raise InputError(f"generation_kwargs holds {name!r}, which it may not: {_NO_GENERATION_KWARGS[name]}")
         super().__post_init__()
         self._check_numbers()
         self._set_batch_sizes()
         if self.reward_clip_range is not None:
             if len(self.reward_clip_range) != 2 or not self.reward_clip_range[0] < self.reward_clip_range[1]:
-                raise ValueError(f"reward_clip_range is {self.reward_clip_range}; it is a least and a greatest reward")
+                raise InputError(f"reward_clip_range is {self.reward_clip_range}; it is a least and a greatest reward")
         if self.auto_find_batch_size:
-            raise ValueError("auto_find_batch_size would change the batch in the middle of a rollout; turn it off")
+            raise InputError("auto_find_batch_size would change the batch in the middle of a rollout; turn it off")
         if self.ignore_data_skip:
-            raise ValueError("ignore_data_skip would resume a rollout with other prompts than it began with")
+            raise InputError("ignore_data_skip would resume a rollout with other prompts than it began with")
 
     def _check_numbers(self) -> None:
         for name, choices in {
@@ -185,7 +186,7 @@ class PPOConfig(TrainingArguments):
             "kl_estimator": tuple(KL_ESTIMATORS),
         }.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(map(repr, choices))}")
+                raise InputError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(map(repr, choices))}")
         ranges = {
             "temperature": (self.temperature > 0, "above 0"),
             "top_k": (self.top_k >= 0, "0 (all tokens) or more"),
@@ -208,17 +209,17 @@ class PPOConfig(TrainingArguments):
         }
         for name, (good, allowed) in ranges.items():
             if not good:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is {allowed}")
+                raise InputError(f"{name} is {getattr(self, name)}; it is {allowed}")
         if self.kl_target is not None and self.kl_coef == 0:
-            raise ValueError("kl_target adapts kl_coef by factors, and kl_coef is 0; start from 0.05, say")
+            raise InputError("kl_target adapts kl_coef by factors, and kl_coef is 0; start from 0.05, say")
 
     def _set_batch_sizes(self) -> None:
         slice_size = self.per_device_train_batch_size * self.world_size
         if self.generation_batch_size is not None:
             if self.steps_per_generation not in (None, self.generation_batch_size / slice_size):
-                raise ValueError("generation_batch_size and steps_per_generation say the same thing; give one of them")
+                raise InputError("generation_batch_size and steps_per_generation say the same thing; give one of them")
             if self.generation_batch_size % slice_size:
-                raise ValueError(
+                raise InputError(
                     f"generation_batch_size {self.generation_batch_size} is not a multiple of {slice_size} "
                     f"(per_device_train_batch_size {self.per_device_train_batch_size} x {self.world_size} processes)"
                 )
@@ -226,7 +227,7 @@ class PPOConfig(TrainingArguments):
         elif self.steps_per_generation is None:
             self.steps_per_generation = self.gradient_accumulation_steps
         if self.steps_per_generation < 1 or self.steps_per_generation % self.gradient_accumulation_steps:
-            raise ValueError(
+            raise InputError(
                 f"A rollout of {self.steps_per_generation} slices does not divide into optimizer steps of "
                 f"{self.gradient_accumulation_steps}: make steps_per_generation (or generation_batch_size / "
                 f"{slice_size}) a multiple of gradient_accumulation_steps"

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 from trl import is_conversational
 
+from ..errors import InputError
 from ..measure.logps import PackedRows, completion_logits, pack_rows, pad_rows, token_logps
 from ..text.normalize import drop_half_syllable
 from .config import PPOConfig, mapping
@@ -47,7 +48,7 @@ def _check_finite(made: Experience) -> None:
     said = {"policy's log-probabilities": made.per_token_logps, "values": made.values, "KL to the reference": made.kl}
     for name, tensor in said.items():
         if not tensor.isfinite().all():
-            raise ValueError(
+            raise InputError(
                 f"The {name} on a rollout are not finite: training has diverged. Go back to an earlier checkpoint with a "
                 "lower learning_rate or max_grad_norm, or train in bf16 or float32 instead of fp16."
             )

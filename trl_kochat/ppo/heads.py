@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel, load_peft_weights
 from torch import nn
 
+from ..errors import InputError
 from ..measure.logps import PackedRows
 from ..models import adapter_folder
 
@@ -59,7 +60,7 @@ def reward_head(path: str) -> torch.Tensor:
     """Weight `(1, H)` of the head in an adapter folder; an error where it is missing or has several labels."""
     weights = load_peft_weights(str(adapter_folder(path)), device="cpu")
     if SCORE_KEY not in weights:
-        raise ValueError(
+        raise InputError(
             f"The adapter {path!r} holds no reward head (no 'score.weight'); train it with RewardTrainer and a "
             f"LoraConfig of task_type='SEQ_CLS'."
         )
@@ -69,4 +70,4 @@ def reward_head(path: str) -> torch.Tensor:
 
 def check_labels(labels: int, name: str) -> None:
     if labels != 1:
-        raise ValueError(f"The reward model {name!r} has {labels} labels; a reward is one number (num_labels=1).")
+        raise InputError(f"The reward model {name!r} has {labels} labels; a reward is one number (num_labels=1).")

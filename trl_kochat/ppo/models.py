@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.utils import find_adapter_config_file
 
+from ..errors import InputError
 from ..models import adapter_folder, refuse_what_runs_code, told_by_name
 from .config import PPOConfig, mapping
 from .heads import check_labels
@@ -122,7 +123,7 @@ def _reward_tokenizer(
         return None if same else given
     rows = model.get_input_embeddings().weight.shape[0]
     if rows < len(tokenizer):
-        raise ValueError(
+        raise InputError(
             f"The reward model has {rows} embeddings and the policy's tokenizer {len(tokenizer)} tokens, so it reads "
             "with another tokenizer; pass that as reward_processing_classes."
         )
@@ -142,7 +143,7 @@ def build_roles(
     """Policy and value in one module, and the rewards, sharing the policy's base where they can."""
     with_adapters = peft_config is not None or isinstance(policy, PeftModel)
     if not with_adapters and getattr(policy, "quantization_method", None) is not None:
-        raise ValueError(
+        raise InputError(
             "A quantized model cannot be trained itself; train an adapter on it: peft_config=LoraConfig(...)."
         )
     shared = [
@@ -205,7 +206,7 @@ def _value_source(
     """What the value starts from: what was asked for, else the reward model, else the policy's own weights."""
     if args.value_trunk == "policy":
         if value_model is not None:
-            raise ValueError("value_model is a model of its own and value_trunk='policy' wants none; drop one of them")
+            raise InputError("value_model is a model of its own and value_trunk='policy' wants none; drop one of them")
         return None
     if isinstance(value_model, str):
         if with_adapters and is_adapter(value_model) and shares_base(value_model, policy):

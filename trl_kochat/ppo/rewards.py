@@ -15,6 +15,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import apply_chat_template, is_conversational
 
+from ..errors import InputError
 from ..measure.logps import PackedRows, pack_rows
 from .heads import check_labels, scored_hidden
 from .roles import ActorCritic
@@ -64,20 +65,20 @@ class FunctionReward:
                 **columns,
             )
         if not isinstance(given, Iterable):
-            raise ValueError(
+            raise InputError(
                 f"The reward function {self.name!r} returned {given!r}; return a list with one number, or None, for each "
                 "completion."
             )
         rewards: list[Any] = list(given)
         if len(rewards) != len(episodes.prompts):
-            raise ValueError(
+            raise InputError(
                 f"The reward function {self.name!r} returned {len(rewards)} rewards for {len(episodes.prompts)} "
                 "completions; return one for each, None where there is nothing to say."
             )
         for i, reward in enumerate(rewards):
             number = reward.item() if isinstance(reward, torch.Tensor) and reward.numel() == 1 else reward
             if number is not None and not (isinstance(number, Real) and math.isfinite(number)):
-                raise ValueError(
+                raise InputError(
                     f"The reward function {self.name!r} returned {reward!r} for completion {i} "
                     f"({episodes.completions[i]!r}); return a finite number, or None to leave the completion out."
                 )
@@ -153,7 +154,7 @@ def collect_rewards(rewards: Sequence[Reward], episodes: Episodes, device: torch
         for i, value in enumerate(given):
             # In the tensor a NaN would say that there is no reward.
             if value is not None and not math.isfinite(value):
-                raise ValueError(
+                raise InputError(
                     f"The reward model {reward.name!r} scores completion {i} ({episodes.completions[i]!r}) with {value}; "
                     "its weights are broken, or overflow in this precision: try bf16 or float32."
                 )

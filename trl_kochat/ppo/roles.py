@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..errors import InputError
 from ..measure.logps import PackedRows, completion_logits, pad_rows, per_row, token_entropies, token_logps
 from ..models import adapter_folder, keep_4bit_gradients
 from .heads import SCORE_KEY, ScalarHead, backbone, captured_input, reward_head, scored_hidden
@@ -97,7 +98,7 @@ class ActorCritic(nn.Module):
         if value_trunk == "policy":
             self.value_head = ScalarHead(torch.zeros(hidden_size))
         elif isinstance(value_source, PeftModel):
-            raise ValueError("A value adapter is given as its folder (save_pretrained), so that it shares the base.")
+            raise InputError("A value adapter is given as its folder (save_pretrained), so that it shares the base.")
         elif isinstance(value_source, nn.Module):
             self.value_model = value_source.requires_grad_(True)
         elif self.has_adapters:
@@ -109,7 +110,7 @@ class ActorCritic(nn.Module):
                 self.policy.add_adapter(VALUE, copy.deepcopy(self.policy.peft_config[POLICY]))
                 self.value_head = ScalarHead(torch.zeros(hidden_size))
         else:
-            raise ValueError("Without LoRA a value of its own is a model: pass value_model, or value_trunk='policy'.")
+            raise InputError("Without LoRA a value of its own is a model: pass value_model, or value_trunk='policy'.")
         self._settle_gradients()
 
     def _with_policy_adapter(
@@ -123,10 +124,10 @@ class ActorCritic(nn.Module):
         if not isinstance(model, PeftModel):
             assert peft_config is not None
             if peft_config.is_prompt_learning:
-                raise ValueError(f"{type(peft_config).__name__} cannot share a base between roles; use a LoraConfig.")
+                raise InputError(f"{type(peft_config).__name__} cannot share a base between roles; use a LoraConfig.")
             return get_peft_model(model, peft_config, adapter_name=POLICY)
         if peft_config is not None:
-            raise ValueError(
+            raise InputError(
                 "The model has an adapter already, and peft_config asks for another: pass the adapter alone to "
                 "train on from it, or merge it first (merge_and_unload) and pass the merged model with peft_config."
             )
@@ -134,13 +135,13 @@ class ActorCritic(nn.Module):
         given: str = tuner.active_adapter if isinstance(tuner.active_adapter, str) else tuner.active_adapter[0]
         clash = sorted({POLICY, VALUE, *reward_names} & model.peft_config.keys())
         if clash:
-            raise ValueError(
+            raise InputError(
                 f"The model has an adapter named {clash[0]!r}, a name that PPO gives to its own; load it under "
                 f"another: PeftModel.from_pretrained(base, path, adapter_name='default')."
             )
         config = copy.deepcopy(model.peft_config[given])
         if config.is_prompt_learning:
-            raise ValueError(f"{type(config).__name__} cannot share a base between roles; use a LoRA adapter.")
+            raise InputError(f"{type(config).__name__} cannot share a base between roles; use a LoRA adapter.")
         config.inference_mode = False
         weights = get_peft_model_state_dict(model, adapter_name=given)
         model.add_adapter(POLICY, config)
@@ -154,7 +155,7 @@ class ActorCritic(nn.Module):
 
     def _load_adapter(self, path: str, name: str, *, trainable: bool) -> None:
         if not self.has_adapters:
-            raise ValueError(
+            raise InputError(
                 f"The adapter {path!r} shares its base with a LoRA policy; give the policy an adapter (peft_config=) "
                 "or pass the reward model as a model."
             )
@@ -162,7 +163,7 @@ class ActorCritic(nn.Module):
         result = self.policy.load_adapter(folder, adapter_name=name, is_trainable=trainable)
         odd = [*result.missing_keys, *(key for key in result.unexpected_keys if "score" not in key.split("."))]
         if odd:
-            raise ValueError(
+            raise InputError(
                 f"The adapter {path!r} does not belong to the policy's base: {len(odd)} tensors are on one side only, "
                 f"{odd[0]} for one."
             )
@@ -240,7 +241,7 @@ class ActorCritic(nn.Module):
         """Let `self.policy.generate` speak as the policy; see `merge_for_generation` of [`PPOConfig`]."""
         mergeable = self.has_adapters and can_merge(self.policy, POLICY)
         if merge and self.has_adapters and not mergeable:
-            raise ValueError(
+            raise InputError(
                 "merge_for_generation adds the policy's adapter to copies of its base's matrices, which 4-bit "
                 "weights, DoRA, biases or saved modules do not allow; leave it out."
             )
@@ -260,7 +261,7 @@ class ActorCritic(nn.Module):
         """
         options = {"use_reentrant": False, **(activation_checkpointing_kwargs or {})}
         if options["use_reentrant"] and self.has_adapters:
-            raise ValueError("Adapters on one base need activation checkpointing with use_reentrant=False.")
+            raise InputError("Adapters on one base need activation checkpointing with use_reentrant=False.")
         inner = self.policy.get_base_model() if self.has_adapters else self.policy
         shared = {**options, "context_fn": self._recompute_contexts} if self.has_adapters else options
         inner.activation_checkpointing_enable(activation_checkpointing_kwargs=shared, **kwargs)
@@ -347,7 +348,7 @@ class ActorCritic(nn.Module):
             return self.policy.load_state_dict(state_dict, strict=strict, assign=assign)
         wanted = {n for n, p in self.named_parameters() if p.requires_grad}
         if wanted != set(state_dict):
-            raise ValueError(
+            raise InputError(
                 f"The checkpoint was written by a run with other adapters or value_trunk; it lacks "
                 f"{sorted(wanted - set(state_dict))[:3]} and has {sorted(set(state_dict) - wanted)[:3]} besides."
             )

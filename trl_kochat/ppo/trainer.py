@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
+from ..errors import InputError
 from ..tokenizer import load_tokenizer
 from .checks import as_list, check_datasets, check_launch, check_sources, special_eos_ids
 from .config import PPOConfig
@@ -109,9 +110,9 @@ class PPOTrainer(Trainer):
         policy = load_causal_model(model, args, quantization_config)
         tokenizer = processing_class or load_tokenizer(str(policy.name_or_path))
         if tokenizer.eos_token_id is None:
-            raise ValueError("The tokenizer has no eos_token, so no completion could end; set tokenizer.eos_token.")
+            raise InputError("The tokenizer has no eos_token, so no completion could end; set tokenizer.eos_token.")
         if ref_model is not None and ref_model is model:
-            raise ValueError("ref_model is the model itself and would move with it; leave it out, or pass a copy.")
+            raise InputError("ref_model is the model itself and would move with it; leave it out, or pass a copy.")
 
         if ref_model is None and args.kl_coef > 0 and peft_config is None and not isinstance(policy, PeftModel):
             ref_model = copy.deepcopy(policy)
@@ -204,7 +205,7 @@ class PPOTrainer(Trainer):
         self._rollout = rollout
         if self._is_loaded:
             if self.maker.prompt_ids([row["prompt"] for row in inputs]) != rollout.prompt_ids:
-                raise ValueError("The saved rollout is of other prompts: the dataset or the chat template changed.")
+                raise InputError("The saved rollout is of other prompts: the dataset or the chat template changed.")
             self._is_loaded = False
         if self._slice_in_step == 0:
             upcoming = range(position, position + args.gradient_accumulation_steps)
@@ -393,14 +394,14 @@ class PPOTrainer(Trainer):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
             if resume_from_checkpoint is None:
-                raise ValueError(f"No checkpoint in {self.args.output_dir!r} to resume from.")
+                raise InputError(f"No checkpoint in {self.args.output_dir!r} to resume from.")
         if resume_from_checkpoint:
             self._load_progress(Path(str(resume_from_checkpoint)))
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _load_progress(self, folder: Path) -> None:
         if not (folder / STATE_FILE).is_file():
-            raise ValueError(f"{folder} is no checkpoint of PPOTrainer: it has no {STATE_FILE}.")
+            raise InputError(f"{folder} is no checkpoint of PPOTrainer: it has no {STATE_FILE}.")
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         self.kl_coef = state["kl_coef"]
         self._metrics.update(state["metrics"])
@@ -409,7 +410,7 @@ class PPOTrainer(Trainer):
         if self._is_mid_rollout(trainer_state.global_step):
             file = self._rollout_file(folder, self.args.process_index)
             if not file.is_file():
-                raise ValueError(
+                raise InputError(
                     f"{folder} was saved in the middle of a rollout and has no {file.name}: resume with the same "
                     "number of processes and the same batch sizes."
                 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from .measures import METHODS
 from .shape import check_record, is_number
 
@@ -77,7 +78,7 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(f"Unknown method {self.method!r} for a run report; there are {', '.join(METHODS)}.")
+            raise InputError(f"Unknown method {self.method!r} for a run report; there are {', '.join(METHODS)}.")
         self.run = copy.deepcopy(RUN) | self.run
 
     def save(self, folder: Path) -> None:
@@ -90,20 +91,20 @@ class RunRecord:
         try:
             content = plain(parse_json(path.read_bytes()))
         except FileNotFoundError:
-            raise ValueError(
+            raise InputError(
                 f"No run report in {folder}: it has no {METRICS_FILE}. Give the --output_dir of a run."
             ) from None
         except ValueError as error:
-            raise ValueError(f"{path} is not JSON: {error}.") from None
+            raise InputError(f"{path} is not JSON: {error}.") from None
         names = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(content, dict) or not {"recipe", "method", "preset", "model"} <= content.keys():
-            raise ValueError(f"{path} is not a run report: it has no recipe, method, preset and model.")
+            raise InputError(f"{path} is not a run report: it has no recipe, method, preset and model.")
         try:
             check_record(content, "its content")
             # A key that a later version added is nothing this version could show.
             return cls(**{key: value for key, value in content.items() if key in names})
         except ValueError as error:
-            raise ValueError(f"{path} is not a run report: {str(error).rstrip('.')}.") from error
+            raise InputError(f"{path} is not a run report: {str(error).rstrip('.')}.") from error
 
 
 def report_folder(output_dir: str | os.PathLike[str]) -> Path:
@@ -119,7 +120,7 @@ def find_report(path: str | os.PathLike[str]) -> Path:
     for folder in (report_folder(path), Path(path)):
         if (folder / METRICS_FILE).is_file():
             return folder
-    raise ValueError(f"No run report in {path}: there is no report/{METRICS_FILE}. Give the --output_dir of a run.")
+    raise InputError(f"No run report in {path}: there is no report/{METRICS_FILE}. Give the --output_dir of a run.")
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -140,11 +141,11 @@ def parse_json(data: bytes) -> Any:
     try:
         return json.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise ValueError(f"byte {data[error.start]:#04x} at {error.start} is not UTF-8") from error
+        raise InputError(f"byte {data[error.start]:#04x} at {error.start} is not UTF-8") from error
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise InputError("it is nested too deeply") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
+        raise InputError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
 
 
 def to_json(value: Any) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from .record import SAMPLES_FILE, parse_json, plain, write_atomically
 from .shape import check_sample
 
@@ -64,7 +65,7 @@ def read_samples(folder: Path) -> list[Sample]:
             check_sample(sample, "it")
             samples.append(Sample(**{key: value for key, value in sample.items() if key in names}))
         except ValueError as error:
-            raise ValueError(f"{path}, line {number} is no sample: {error}.") from None
+            raise InputError(f"{path}, line {number} is no sample: {error}.") from None
     return samples
 
 

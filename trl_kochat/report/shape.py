@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ..errors import InputError
 from ..text.shown import cut, shown
 
 
@@ -24,7 +25,7 @@ def is_number(value: object) -> bool:
 def _kind(wanted: str, fits: Callable[[Any], bool]) -> Check:
     def check(value: Any, place: str) -> None:
         if not fits(value):
-            raise ValueError(f"{cut(place, 200)} holds {shown(value)}, not {wanted}")
+            raise InputError(f"{cut(place, 200)} holds {shown(value)}, not {wanted}")
 
     return check
 
@@ -61,7 +62,7 @@ def _object(optional: Mapping[str, Check], required: Mapping[str, Check] | None 
             if key in value:
                 check(value[key], f"{place}.{key}")
             elif required and key in required:
-                raise ValueError(f"{cut(place, 200)} has no {key!r}")
+                raise InputError(f"{cut(place, 200)} has no {key!r}")
 
     return checks
 
@@ -87,7 +88,7 @@ def _histogram(value: Any, place: str) -> None:
     _object({}, {"counts": numbers, "edges": numbers, "min": _NUMBER, "median": _NUMBER, "max": _NUMBER})(value, place)
     counts, edges = value["counts"], value["edges"]
     if not counts or len(edges) != len(counts) + 1 or edges != sorted(edges):
-        raise ValueError(f"{place} has {len(counts)} counts between {len(edges)} edges, which is no histogram")
+        raise InputError(f"{place} has {len(counts)} counts between {len(edges)} edges, which is no histogram")
 
 
 _OBJECT_OR_NULL: Check = lambda value, place: None if value is None else _MAPPING(value, place)  # noqa: E731

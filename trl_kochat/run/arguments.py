@@ -24,6 +24,7 @@ from trl import ModelConfig, RewardConfig, SFTConfig, TrlParser, get_peft_config
 
 from ..data import RowCounts
 from ..data.load import load_rows
+from ..errors import InputError
 from ..models import keep_4bit_gradients
 from ..processes import hush_other_processes, say
 from ..sample import SAMPLE_DIR
@@ -111,9 +112,9 @@ def choose_preset(asked: str, presets: Presets) -> tuple[str, str]:
     if asked == "auto":
         return ("gpu", "a CUDA device is there") if cuda else ("cpu", "no CUDA device is there")
     if asked not in presets:
-        raise ValueError(f"No preset {asked!r}; there are auto, {', '.join(presets)}.")
+        raise InputError(f"No preset {asked!r}; there are auto, {', '.join(presets)}.")
     if asked == "gpu" and not cuda:
-        raise ValueError("--preset gpu: no CUDA device is there. Take --preset cpu, or look at `nvidia-smi`.")
+        raise InputError("--preset gpu: no CUDA device is there. Take --preset cpu, or look at `nvidia-smi`.")
     return asked, "as asked"
 
 
@@ -185,9 +186,9 @@ def _parse(
     hush_other_processes()  # the config above started the process group
     _refuse_unknown([key.partition("=")[0] for key in rest if key.startswith("-")], known, "on the command line")
     if rest:
-        raise ValueError(f"Nothing takes the arguments {' '.join(rest)}.")
+        raise InputError(f"Nothing takes the arguments {' '.join(rest)}.")
     if not arguments.dataset_name:
-        raise ValueError("--dataset_name needs a file, folder, URL or Hub id.")
+        raise InputError("--dataset_name needs a file, folder, URL or Hub id.")
     return RunPlan(recipe, preset, reason, given), arguments, config, model_args
 
 
@@ -205,19 +206,19 @@ def _separate_config(argv: Sequence[str]) -> list[str]:
             ["--config", argument.removeprefix("--config=")] if argument.startswith("--config=") else [argument]
         )
     if separated and separated[-1] == "--config":
-        raise ValueError("--config needs a YAML file.")
+        raise InputError("--config needs a YAML file.")
     return separated
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"--config: there is no file {path}.")
+        raise InputError(f"--config: there is no file {path}.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"--config: {path} is not YAML: {error}") from error
+        raise InputError(f"--config: {path} is not YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"--config: {path} does not hold `key: value` lines.")
+        raise InputError(f"--config: {path} does not hold `key: value` lines.")
     return values
 
 
@@ -226,7 +227,7 @@ def _refuse_unknown(keys: Any, known: set[str], where: str) -> None:
         name = key.lstrip("-").replace("-", "_")
         nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else "; --help lists all."
-        raise ValueError(f"Unknown key {name!r} {where}{hint}")
+        raise InputError(f"Unknown key {name!r} {where}{hint}")
 
 
 def lora_arguments(model_args: ModelConfig, config: Any) -> tuple[BitsAndBytesConfig | None, PeftConfig | None]:
@@ -275,7 +276,7 @@ def refuse_lora_settings(plan: RunPlan, model_args: ModelConfig) -> None:
     if not model_args.use_peft:
         given.append("--use_peft False")
     if given:
-        raise ValueError(
+        raise InputError(
             f"{', '.join(given)} would have no effect: {plan.recipe} trains on the adapters of stages 1 and 2 as they "
             "are. Give such flags to sft_kochatgpt and reward_kochatgpt."
         )
@@ -313,7 +314,7 @@ def find_stage(recipe: str, given: str | None, preset: str) -> str:
     if given is None and preset == "cpu" and embedded.is_dir():
         say(f"Stage {recipe}: the embedded adapter (there is none in {folder})")
         return str(embedded)
-    raise ValueError(f"No adapter in {folder}. Make it first: trl-kochat {recipe} --preset {preset}")
+    raise InputError(f"No adapter in {folder}. Make it first: trl-kochat {recipe} --preset {preset}")
 
 
 def cut_prompts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Dataset:
@@ -340,7 +341,7 @@ def cut_prompts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length
                 end for _, end in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
             ]
             if len(ends) <= excess:
-                raise ValueError(f"--max_prompt_length {max_length} has no room for a prompt beside the template.")
+                raise InputError(f"--max_prompt_length {max_length} has no room for a prompt beside the template.")
             # A rare syllable is several tokens that end at the same place: at least one character must go.
             text = text[: min(ends[-excess - 1], len(text) - 1)]
             excess = num_tokens([*before, {**last, "content": text}]) - max_length
@@ -379,7 +380,7 @@ def row_summary(counts: RowCounts, train: Dataset, evaluation: Dataset, trainer:
         say(f"{cut} rows cut at --max_length {max_length} tokens; a cut answer does not teach where to end.")
     for side, (_, kept) in sides.items():
         if not len(kept):
-            raise ValueError(f"No {side} row is left within --max_length {max_length} tokens; raise it.")
+            raise InputError(f"No {side} row is left within --max_length {max_length} tokens; raise it.")
     return {
         **summary,
         "made": summary["made"] - too_long,

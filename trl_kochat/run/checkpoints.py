@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..errors import InputError
 from ..processes import say
 
 
@@ -131,7 +132,7 @@ def find_checkpoint(output_dir: str | PathLike[str], asked: str | bool | None) -
     how_else = "Leave --resume_from_checkpoint out to start from the beginning."
     if re.fullmatch(r"checkpoint-\d+", folder.name):
         if not folder.is_dir():
-            raise ValueError(f"There is no checkpoint {folder}{_there_are(list_checkpoints(folder.parent))}.")
+            raise InputError(f"There is no checkpoint {folder}{_there_are(list_checkpoints(folder.parent))}.")
         step = int(folder.name.rpartition("-")[2])
         candidates = [checkpoint for checkpoint in list_checkpoints(folder.parent) if checkpoint.step <= step]
     elif (folder / STATE).is_file():  # a checkpoint under another name
@@ -139,7 +140,7 @@ def find_checkpoint(output_dir: str | PathLike[str], asked: str | bool | None) -
     else:
         candidates = list_checkpoints(folder)
     if not candidates:
-        raise ValueError(f"There is no checkpoint to go on from in {folder}. {how_else}")
+        raise InputError(f"There is no checkpoint to go on from in {folder}. {how_else}")
     reasons: list[str] = []
     for checkpoint in candidates:
         problem = what_is_broken(checkpoint.folder)
@@ -148,7 +149,7 @@ def find_checkpoint(output_dir: str | PathLike[str], asked: str | bool | None) -
                 logger.warning("%s. Going on from %s instead.", reason, checkpoint.folder)
             return checkpoint.folder
         reasons.append(f"{checkpoint.folder} cannot be resumed: {problem}")
-    raise ValueError(f"{'; '.join(reasons)}. No whole checkpoint is left. {how_else}")
+    raise InputError(f"{'; '.join(reasons)}. No whole checkpoint is left. {how_else}")
 
 
 def _there_are(checkpoints: Iterable[Checkpoint]) -> str:

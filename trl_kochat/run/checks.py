@@ -20,6 +20,7 @@ from peft import PeftModel
 from transformers import Trainer, TrainingArguments
 from trl import ModelConfig
 
+from ..errors import InputError
 from ..models import refuse_what_runs_code
 from ..processes import say
 from ..report import report_folder
@@ -85,12 +86,12 @@ def check_output_dir(output_dir: str) -> None:
     """
     place = _nearest_folder(output_dir)
     if not place.is_dir():
-        raise ValueError(f"--output_dir {output_dir}: {place} is a file. Give another folder.")
+        raise InputError(f"--output_dir {output_dir}: {place} is a file. Give another folder.")
     try:
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"0" * 4096)
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"--output_dir {output_dir}: {place} cannot be written ({error.strerror}). Give another folder."
         ) from error
 
@@ -110,11 +111,11 @@ def check_bitsandbytes() -> None:
     try:
         importlib.import_module("bitsandbytes")
     except (ImportError, OSError, RuntimeError) as error:
-        raise ValueError(f"bitsandbytes does not load, and 4-bit needs it ({error}). {no_quantization}") from error
+        raise InputError(f"bitsandbytes does not load, and 4-bit needs it ({error}). {no_quantization}") from error
     if torch.cuda.is_available():
         capability = torch.cuda.get_device_capability()
         if capability < LEAST_COMPUTE_CAPABILITY:
-            raise ValueError(
+            raise InputError(
                 f"{torch.cuda.get_device_name()} has compute capability {capability[0]}.{capability[1]}; 4-bit needs "
                 f"{LEAST_COMPUTE_CAPABILITY[0]}.{LEAST_COMPUTE_CAPABILITY[1]}. {no_quantization}"
             )
@@ -140,7 +141,7 @@ def check_quantized_layers(model: Any) -> None:
             with torch.no_grad():
                 module(zeros)
         except (AssertionError, RuntimeError, ValueError) as error:
-            raise ValueError(
+            raise InputError(
                 f"bitsandbytes cannot compute the 4-bit layer {name} ({module.in_features} to {module.out_features}) "
                 f"on {zeros.device}: {error}. Train without it: --load_in_4bit false"
             ) from error
@@ -155,7 +156,7 @@ def check_tokenizer_findings(findings: Iterable[Finding], accept: Collection[str
     left = [found for found in faults if found.code not in accept]
     if left:
         codes = " ".join(found.code for found in left)
-        raise ValueError(
+        raise InputError(
             f"The tokenizer has a fault that training would go wrong with: {left[0].code}: {left[0].message} To train "
             f"all the same: --accept_findings {codes}"
         )
@@ -196,13 +197,13 @@ def check_same_lora(model: Any, checkpoint: Path) -> None:
     for name in ("r", "lora_alpha", "task_type", "target_modules"):
         before, now = _comparable(saved.get(name)), _comparable(getattr(config, name, None))
         if before != now:
-            raise ValueError(
+            raise InputError(
                 f"{checkpoint} was trained with LoRA {name} {before}, and this run has {now}: give the arguments of "
                 "that run, or leave --resume_from_checkpoint out."
             )
     base, own = saved.get("base_model_name_or_path"), config.base_model_name_or_path
     if base and own and Path(base).name != Path(own).name:
-        raise ValueError(f"{checkpoint} was trained on {base}, and this run has {own}: give --model_name_or_path.")
+        raise InputError(f"{checkpoint} was trained on {base}, and this run has {own}: give --model_name_or_path.")
 
 
 def _comparable(value: Any) -> Any:
@@ -257,7 +258,7 @@ def check_room(trainer: Trainer) -> None:
     least = model_bytes + min(kept, 2) * checkpoint_bytes
     every = model_bytes + (kept + 1 if kept > 1 else kept) * checkpoint_bytes
     if free < least:
-        raise ValueError(
+        raise InputError(
             f"--output_dir {output_dir}: {_size(free)} free, and the model with {min(kept, 2)} checkpoints takes about "
             f"{_size(least)}. Make room, give another folder, or save none: --save_strategy no"
         )

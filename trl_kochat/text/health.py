@@ -9,6 +9,8 @@ from bisect import bisect_right
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
+from ..errors import InputError
+
 
 # Script -> ranges of code points, first and last included. From Scripts.txt of the Unicode Character Database
 # (https://www.unicode.org/Public/UCD/latest/ucd/Scripts.txt); unassigned code points inside a block are not cut out.
@@ -259,7 +261,7 @@ def summarize_health(texts: Sequence[str]) -> dict[str, float]:
         ValueError: There is no text to take a mean of.
     """
     if not texts:
-        raise ValueError("No texts to sum up; give at least one.")
+        raise InputError("No texts to sum up; give at least one.")
     shares = [script_shares(text) for text in texts]
     return {
         "repetition": sum(repetition(text).share for text in texts) / len(texts),

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from typing import Literal, get_args
 
+from ..errors import InputError
 from .shown import shown
 
 
@@ -27,7 +28,7 @@ def normalize_text(text: str, form: UnicodeForm = "NFC") -> str:
         ValueError: The form is neither "NFC" nor "NFKC"; the decomposed forms cost 3 to 9 times the tokens.
     """
     if form not in get_args(UnicodeForm):
-        raise ValueError(f"No form {shown(form)} for training text; there are {' and '.join(get_args(UnicodeForm))}.")
+        raise InputError(f"No form {shown(form)} for training text; there are {' and '.join(get_args(UnicodeForm))}.")
     return unicodedata.normalize(form, text)
 
 
@@ -58,7 +59,7 @@ def refuse_half_characters(text: str) -> None:
     """
     half = _HALF_CHARACTER.search(text)
     if half is not None:
-        raise ValueError(
+        raise InputError(
             f"half a character ({half[0]!a}, at {half.start()}), as a cut emoji leaves it; no tokenizer reads that"
         )
 

@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
+from ..errors import InputError
 from .normalize import refuse_half_characters
 from .shown import shown
 
@@ -33,7 +34,7 @@ def prompt_text(prompt: str | Iterable[Mapping[str, str]]) -> str:
         if not messages or not all(
             isinstance(message, Mapping) and isinstance(message.get("content"), str) for message in messages
         ):
-            raise ValueError(f"the prompt {shown(prompt)} is neither text nor messages {{role, content}} with text")
+            raise InputError(f"the prompt {shown(prompt)} is neither text nor messages {{role, content}} with text")
         contents = [message["content"] for message in messages if message.get("role") == "user"]
         prompt = contents[0] if contents else "\n".join(message["content"] for message in messages)
     refuse_half_characters(prompt)

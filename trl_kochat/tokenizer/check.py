@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..encode import Row
+from ..errors import InputError
 from .chat import check_template
 from .findings import Finding, worst_first
 from .pipeline import (
@@ -57,7 +58,7 @@ def check_tokenizer(
         ValueError: `max_length` is below 1, the rows have the columns of no TRL type, differ in kind, or the chat template cannot render them.
     """
     if max_length is not None and max_length < 1:
-        raise ValueError(f"max_length is {max_length}; it must be 1 or more tokens, or None.")
+        raise InputError(f"max_length is {max_length}; it must be 1 or more tokens, or None.")
     subject = Subject(tokenizer, model)
     found = findings_of(subject)
     return worst_first([*found, *check_rows(subject, rows, max_length)]) if rows is not None else found

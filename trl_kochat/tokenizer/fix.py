@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from ..errors import InputError
 from .check import findings_of
 from .findings import Finding, worst_first
 from .special_tokens import better_token, configs_of, disagreements, is_role_only
@@ -82,7 +83,7 @@ def repair(subject: Subject) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
         after = findings_of(subject)
     no_end = next((finding for finding in after if finding.code == "no_eos"), None)
     if no_end is not None:
-        raise ValueError(f"{no_end.message} For example load_tokenizer(..., eos_token='</s>').")
+        raise InputError(f"{no_end.message} For example load_tokenizer(..., eos_token='</s>').")
     remaining = {finding.code for finding in after}
     fixed = [replace(finding, fixed=True) for finding in before if finding.code not in remaining]
     _log_changes(given, subject.tokenizer, fixed)
@@ -138,7 +139,7 @@ def _from_own_file(subject: Subject) -> PreTrainedTokenizerBase:
     new.add_tokens([decoder[added[token]] for token in sorted(added.keys() - dropped, key=added.__getitem__)])
     moved = {token: token_id for token, token_id in added.items() if new.get_vocab().get(token) != token_id}
     if moved.keys() - dropped:
-        raise ValueError(
+        raise InputError(
             f"The tokens {', '.join(moved)} were added to a tokenizer that does not follow its tokenizer.json, and "
             "would get other ids in one that does. Load with load_tokenizer first and add tokens then."
         )

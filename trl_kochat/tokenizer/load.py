@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from ..errors import InputError
 from ..text.shown import cut, shown
 from .findings import Finding
 from .fix import repair
@@ -93,7 +94,7 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, **kwargs)
         if not isinstance(tokenizer.model_max_length, int | float):
-            raise ValueError(f"model_max_length is {shown(tokenizer.model_max_length)}, not a number")
+            raise InputError(f"model_max_length is {shown(tokenizer.model_max_length)}, not a number")
         return tokenizer
     except Exception as error:
         # `tokenizers` raises a bare Exception for a tokenizer.json that it cannot read.
@@ -103,7 +104,7 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
         if not expected and type(error) is not Exception:
             raise
         if isinstance(error, ValueError) and "trust_remote_code" in str(error):
-            raise ValueError(
+            raise InputError(
                 f"The tokenizer of {name_or_path} needs Python code that comes with it (auto_map in its config), which "
                 "is not run unless asked for. Read that code; then --trust_remote_code, or trust_remote_code=True, "
                 "lets it run."
@@ -117,11 +118,11 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
                     f"There is no folder {name_or_path} here, and as a repository of the Hub it is not to be had: "
                     f"{reason}"
                 ) from error
-            raise ValueError(f"The tokenizer of {name_or_path} cannot be loaded: {reason}") from error
+            raise InputError(f"The tokenizer of {name_or_path} cannot be loaded: {reason}") from error
         files = "" if (folder / "tokenizer.json").is_file() else " It holds no tokenizer.json."
         if (folder / "adapter_config.json").is_file():
             files += " It is an adapter: take the tokenizer of its base model."
-        raise ValueError(f"The folder {folder} holds no tokenizer that can be loaded.{files} ({reason})") from error
+        raise InputError(f"The folder {folder} holds no tokenizer that can be loaded.{files} ({reason})") from error
 
 
 def refuse_missing_folder(name_or_path: str | PathLike[str]) -> None:
@@ -131,7 +132,7 @@ def refuse_missing_folder(name_or_path: str | PathLike[str]) -> None:
         ValueError: It is no name at all.
     """
     if not isinstance(name_or_path, str | PathLike) or not str(name_or_path).strip():
-        raise ValueError(f"{shown(name_or_path)} is neither a folder nor the id of a repository.")
+        raise InputError(f"{shown(name_or_path)} is neither a folder nor the id of a repository.")
     name = str(name_or_path)
     if (isinstance(name_or_path, PathLike) or name.startswith(("/", ".", "~"))) and not Path(name).is_dir():
         raise FileNotFoundError(f"There is no folder {name}.")

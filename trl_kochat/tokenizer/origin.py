@@ -11,6 +11,8 @@ from huggingface_hub.errors import HFValidationError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ..errors import InputError
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -53,9 +55,9 @@ class Origin:
         try:
             content = json.loads(path.read_text(encoding="utf-8")) if path else {}
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is not JSON: {error}.") from error
+            raise InputError(f"{path} is not JSON: {error}.") from error
         if not isinstance(content, dict):
-            raise ValueError(f"{path} is JSON and not an object with keys.")
+            raise InputError(f"{path} is JSON and not an object with keys.")
         return content
 
     def matches(self, tokenizer: PreTrainedTokenizerBase) -> bool:

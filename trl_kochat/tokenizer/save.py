@@ -6,6 +6,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ..errors import InputError
+
 
 # Where transformers 5 was when it saved, and which backend it used: nothing that another machine or version needs.
 _OF_THE_MOMENT = ("backend", "is_local", "local_files_only", "name_or_path")
@@ -22,7 +24,7 @@ def save_portable(tokenizer: PreTrainedTokenizerBase, folder: str | PathLike[str
         ValueError: The tokenizer has no tokenizer.json: its class is written in Python.
     """
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ValueError(f"{type(tokenizer).__name__} has no tokenizer.json, so only its own class can load it.")
+        raise InputError(f"{type(tokenizer).__name__} has no tokenizer.json, so only its own class can load it.")
     tokenizer.save_pretrained(folder)
     path = Path(folder) / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))

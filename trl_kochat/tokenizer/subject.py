@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..encode import encode_texts
+from ..errors import InputError
 from ..text.shown import shown
 from .families import Family, family_of
 from .origin import Origin
@@ -29,9 +30,9 @@ class Subject:
         origin: Origin | None = None,
     ):
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
-            raise ValueError(f"{shown(tokenizer)} is not a tokenizer; load_tokenizer(name) loads one.")
+            raise InputError(f"{shown(tokenizer)} is not a tokenizer; load_tokenizer(name) loads one.")
         if model is not None and not isinstance(model, PreTrainedConfig) and not hasattr(model, "config"):
-            raise ValueError(
+            raise InputError(
                 f"{shown(model)} is neither a model nor its config; AutoConfig.from_pretrained loads one."
             )
         self.tokenizer = tokenizer

@@ -5,6 +5,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from ..encode import encode_texts
+from ..errors import InputError
 
 
 _FOLDER = Path(__file__).parent / "chat_templates"
@@ -23,7 +24,7 @@ def read_template(name: str) -> str:
         ValueError: There is no template of that name.
     """
     if name not in template_names():
-        raise ValueError(f"No chat template {name!r}; there are {', '.join(template_names())}.")
+        raise InputError(f"No chat template {name!r}; there are {', '.join(template_names())}.")
     return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8").rstrip("\n")
 
 
@@ -42,12 +43,12 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrain
     for token in _TOKENS_OF_TEMPLATE.get(name, ()):
         (ids,) = encode_texts(tokenizer, [token], add_special_tokens=False)
         if len(ids) != 1 or tokenizer.convert_ids_to_tokens(ids) != [token]:
-            raise ValueError(
+            raise InputError(
                 f"{name} needs {token} as a single token; this vocabulary writes it as {len(ids)} tokens. Use "
                 "set_chat_template(tokenizer, 'ko_instruct'), which needs no token but EOS, or add the tokens and "
                 "train the embeddings yourself (trl.clone_chat_template)."
             )
     if tokenizer.eos_token is None:
-        raise ValueError(f"{name} ends every answer with EOS, and this tokenizer has none; set tokenizer.eos_token.")
+        raise InputError(f"{name} ends every answer with EOS, and this tokenizer has none; set tokenizer.eos_token.")
     tokenizer.chat_template = template
     return tokenizer

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
+from ...errors import InputError
 from ...text.normalize import is_blank
 from ...text.prompts import prompt_id
 from ...text.shown import shown
@@ -91,10 +92,10 @@ def to_prompt_completion(row: Row, *, clean: bool = True) -> Rows:
 def _turns(row: Row) -> list[tuple[str, str]]:
     turns = row.get("conversation")
     if not isinstance(turns, list):
-        raise ValueError(f"column 'conversation' holds {shown(turns)}, not a list of turns {{speaker, text}}")
+        raise InputError(f"column 'conversation' holds {shown(turns)}, not a list of turns {{speaker, text}}")
     for turn in turns:
         if not isinstance(turn, Mapping) or turn.get("speaker") not in (USER, ASSISTANT):
-            raise ValueError(f"turn {shown(turn)} is not {{speaker, text}} with speaker {USER!r} or {ASSISTANT!r}")
+            raise InputError(f"turn {shown(turn)} is not {{speaker, text}} with speaker {USER!r} or {ASSISTANT!r}")
     return [(turn["speaker"], text_of(turn, "text")) for turn in turns]
 
 
@@ -149,7 +150,7 @@ def to_preference(row: Row, *, clean: bool = True) -> Rows:
     num_answers = sum(row[column] is not None for column in row if re.fullmatch(r"completion_\d+", str(column)))
     ranks = check_ranks(ranking, num_answers)
     if num_answers < 2:
-        raise ValueError(f"{num_answers} answers; a ranking needs completion_0, completion_1, ...")
+        raise InputError(f"{num_answers} answers; a ranking needs completion_0, completion_1, ...")
     prompt = cleaner(text_of(row, "prompt"))
     answers = [cleaner(text_of(row, f"completion_{i}"), answer=True) for i in range(num_answers)]
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import InputError
 from ...text.normalize import is_blank
 from ...text.shown import shown
 from .registry import Row, Rows, formatter, text_of
@@ -37,10 +38,10 @@ def _messages_of(value: object, column: str, roles: set[str]) -> list[dict[str, 
     if isinstance(value, Mapping):
         value = value.get("messages")
     if not isinstance(value, list) or not all(isinstance(message, Mapping) for message in value):
-        raise ValueError(f"column {column!r} does not hold a list of messages {{role, content}}")
+        raise InputError(f"column {column!r} does not hold a list of messages {{role, content}}")
     for message in value:
         if message.get("role") not in sorted(roles):  # a list, since data may hold a role that cannot be hashed
-            raise ValueError(
+            raise InputError(
                 f"column {column!r} has role {shown(message.get('role'))}; expected {', '.join(sorted(roles))}"
             )
     messages = [_message(message["role"], text_of(message, "content")) for message in value]
@@ -55,12 +56,12 @@ def _message_form(row: Row) -> dict[str, Any]:
         "rejected": _messages_of(row.get(rejected), rejected, {"assistant"}),
     }
     if not made["prompt"]:
-        raise ValueError(f"column {prompt!r} holds no message")
+        raise InputError(f"column {prompt!r} holds no message")
     if made["prompt"][-1]["role"] != "user":
-        raise ValueError(f"column {prompt!r} ends with role {made['prompt'][-1]['role']!r}; expected user, who asks")
+        raise InputError(f"column {prompt!r} ends with role {made['prompt'][-1]['role']!r}; expected user, who asks")
     for column, answer in ((chosen, made["chosen"]), (rejected, made["rejected"])):
         if len(answer) != 1:
-            raise ValueError(f"column {column!r} holds {len(answer)} messages; expected one answer")
+            raise InputError(f"column {column!r} holds {len(answer)} messages; expected one answer")
     return made
 
 

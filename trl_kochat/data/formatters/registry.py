@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ...errors import InputError
 from ...text.normalize import refuse_half_characters
 from ...text.shown import listed, shown
 
@@ -85,7 +86,7 @@ def formatter(
             function.__module__,
             function.__qualname__,
         ):
-            raise ValueError(f"The formatter name {name!r} is taken by {known.function.__module__}; choose another.")
+            raise InputError(f"The formatter name {name!r} is taken by {known.function.__module__}; choose another.")
         _FORMATTERS[name] = Formatter(name, type, function, tuple(frozenset(names) for names in columns))
         return function
 
@@ -100,14 +101,14 @@ def formatter_names() -> list[str]:
 def get_formatter(name: str) -> Formatter:
     """The formatter of that name; raises `ValueError` with the names there are."""
     if name not in _FORMATTERS:
-        raise ValueError(f"No formatter {shown(name)}; there are {', '.join(formatter_names())}.")
+        raise InputError(f"No formatter {shown(name)}; there are {', '.join(formatter_names())}.")
     return _FORMATTERS[name]
 
 
 def formatter_of(function: Callable[..., list[dict[str, Any]]]) -> Formatter:
     """The registered formatter of a function, or an unregistered one made of it."""
     if not callable(function):
-        raise ValueError(
+        raise InputError(
             f"{shown(function)} is no formatter; give a name ({', '.join(formatter_names())}) or a function."
         )
     for known in _FORMATTERS.values():
@@ -137,27 +138,27 @@ def detect_formatter(columns: Iterable[str]) -> str:
     )
     if names and nearest[0] > best:
         _, name, wanted = nearest
-        raise ValueError(
+        raise InputError(
             f"Columns {listed(sorted(found))} are nearest to {name}, which also needs "
             f"{', '.join(sorted(wanted - found))}. Mend the rows, or name the formatter you mean ({', '.join(names)})."
         )
     if len(names) == 1:
         return names[0]
     if names:
-        raise ValueError(f"Columns {listed(sorted(found))} fit {' and '.join(names)}; name the one you mean.")
+        raise InputError(f"Columns {listed(sorted(found))} fit {' and '.join(names)}; name the one you mean.")
     expected = "; ".join(f"{known.name}: {known.expected()}" for known in _FORMATTERS.values() if known.columns)
-    raise ValueError(f"No formatter knows the columns {listed(sorted(found)) or '(none)'}. Expected {expected}.")
+    raise InputError(f"No formatter knows the columns {listed(sorted(found)) or '(none)'}. Expected {expected}.")
 
 
 def text_of(row: Row, column: str) -> str:
     """The text in a column, or `ValueError` saying what is there instead."""
     if row.get(column) is None:
-        raise ValueError(f"column {column!r} is {'None' if column in row else 'missing'}")
+        raise InputError(f"column {column!r} is {'None' if column in row else 'missing'}")
     text = row[column]
     if not isinstance(text, str):
-        raise ValueError(f"column {column!r} holds {shown(text)}, a {type(text).__name__}, not text")
+        raise InputError(f"column {column!r} holds {shown(text)}, a {type(text).__name__}, not text")
     try:
         refuse_half_characters(text)
     except ValueError as error:
-        raise ValueError(f"column {column!r} holds {error}") from error
+        raise InputError(f"column {column!r} holds {error}") from error
     return text
