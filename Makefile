@@ -2,23 +2,46 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Installed first and pinned, so that no newer build with gigabytes of CUDA libraries is pulled in.
-# On a GPU machine: make demo TORCH="torch"
+# Pinned here and not in the locks, because which build of it is right depends on the machine; so no newer one with
+# gigabytes of CUDA libraries is pulled in. On a GPU machine: make demo TORCH="torch"
 TORCH ?= torch==2.13.0
+EXTRAS := dev,wandb,gguf
+comma := ,
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo real tiny-ko test fuzz test-oldest check format clean
+.PHONY: install demo real tiny-ko test fuzz test-oldest test-newest lock check format clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -e ".[dev,wandb,gguf]"
-	touch $(STAMP)
+# What is in a lock, then torch, which by then finds all it needs, then this folder. Nothing else is fetched, neither for
+# building (hatchling is in the lock) nor a newer pip.
+define install_locked
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(2)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(1)/.installed
+endef
+
+$(STAMP): pyproject.toml requirements/lock.txt
+	$(call install_locked,$(VENV),requirements/lock.txt)
+
+# Both locks anew, from what pyproject.toml allows and for Python 3.11 and newer on every platform.
+lock: install
+	$(call locked,requirements/lock.txt,the newest of everything)
+	$(call locked,requirements/oldest.txt,the newest of everything that goes with tests/oldest.txt,-c tests/oldest.txt)
+
+define locked
+	printf '# %s\n' "Made by \`make lock\`: $(2). Names, versions and markers, transitive." \
+		"Without torch, of which each machine has its own build (TORCH in the Makefile), and without what only its" \
+		"CUDA build needs (requirements/torch-cuda.txt): pip takes that with torch." > $(1).new
+	echo "$(TORCH)" | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate \
+		--no-header --no-emit-package torch --excludes requirements/torch-cuda.txt $(3) \
+		$(foreach extra,$(subst $(comma), ,$(EXTRAS)),--extra $(extra)) pyproject.toml - >> $(1).new
+	mv $(1).new $(1)
+endef
 
 demo: install
 	$(BIN)/python recipes/dpo_orca.py
@@ -35,24 +58,30 @@ real: install
 
 # Train the embedded model again, some 12 minutes on a busy core. CHATBOT_DATA=path takes a local copy of ChatbotData.csv.
 tiny-ko: install
-	$(BIN)/python -m pip install --quiet chatterbot-corpus
+	$(BIN)/python -m pip install --quiet chatterbot-corpus==1.3.3
 	$(BIN)/python scripts/make_tiny_ko.py $(if $(CHATBOT_DATA),--chatbot_data $(CHATBOT_DATA))
 
 test: install
 	$(BIN)/python -m pytest
 
-# The fast suite with the oldest versions that pyproject.toml allows, in an environment of its own.
+# The fast suite with the oldest versions of the training stack that pyproject.toml allows, in an environment of its own.
 OLDEST ?= .venv-oldest
 
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -m "not slow" -p no:cacheprovider
 
-$(OLDEST)/.installed: pyproject.toml tests/oldest.txt
-	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
-	$(OLDEST)/bin/python -m pip install --quiet "$(TORCH)"
-	$(OLDEST)/bin/python -m pip install --quiet -c tests/oldest.txt -e ".[dev,wandb,gguf]"
-	touch $@
+$(OLDEST)/.installed: pyproject.toml requirements/oldest.txt
+	$(call install_locked,$(OLDEST),requirements/oldest.txt)
+
+# The fast suite with the newest of everything, in an environment of its own that is raised each time. What fails here
+# is something to look at; main stays as green as its lock. TORCH=torch raises torch as well.
+NEWEST ?= .venv-newest
+
+test-newest:
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager "$(TORCH)" -e ".[$(EXTRAS)]"
+	$(NEWEST)/bin/python -m pytest -m "not slow" -p no:cacheprovider
 
 # Over ten thousand generated inputs through loaders, formatters, tokenizers, text health and report pages, new ones
 # each time; some minutes on a quiet core.
@@ -60,6 +89,7 @@ fuzz: install
 	OMP_NUM_THREADS=1 TRL_KOCHAT_FUZZ=nightly $(BIN)/python -m pytest tests/fuzz
 
 check: install
+	$(BIN)/python -m pip check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -69,4 +99,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from transformers import TrainerCallback
 from trl import DPOConfig, ModelConfig, RewardConfig, SFTConfig
 
-import trl_kochat
 from trl_kochat import PPOConfig, PPOTrainer
 from trl_kochat.callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
 from trl_kochat.run.arguments import RecipeArguments, StageArguments
-from trl_kochat.versions import TESTED, warn_of_newer_versions
+from trl_kochat.versions import TESTED, newer_versions
 
 
 ROOT = Path(__file__).parent.parent
@@ -69,69 +69,124 @@ def test_what_is_installed_here_is_allowed(package):
     assert metadata.version(package) in requirement.specifier
 
 
+def in_lock(path):
+    """Package -> its pins, of which each is for some Python or platform."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            requirement = Requirement(line)
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+@pytest.fixture(params=["lock.txt", "oldest.txt"])
+def lock(request):
+    return in_lock(ROOT / "requirements" / request.param)
+
+
+def test_a_lock_holds_what_the_project_needs_here_and_elsewhere(lock):
+    """A requirement added to pyproject.toml without `make lock` would be missing after `make`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    for line in (*project["dependencies"], *extras["dev"], *extras["wandb"], *extras["gguf"]):
+        requirement = Requirement(line)
+        if requirement.name != "torch":
+            for pin in lock[canonicalize_name(requirement.name)]:
+                (version,) = pin.specifier
+                assert version.version in requirement.specifier, f"{pin}, asked for: {requirement}"
+
+
+def test_a_lock_pins_each_package_and_says_nothing_of_where_it_came_from(lock):
+    for pin in (pin for pins in lock.values() for pin in pins):
+        assert [part.operator for part in pin.specifier] == ["=="] and not pin.url
+    # Their lines for Windows and macOS too, and not torch nor what only a build of it needs.
+    assert {"colorama", "appnope", "setuptools", "sympy"} <= lock.keys()
+    assert not [name for name in lock if re.match("torch$|triton|nvidia|cuda", name)]
+
+
+def test_the_locks_hold_both_ends_of_what_was_tested():
+    newest, oldest = (in_lock(ROOT / "requirements" / name) for name in ("lock.txt", "oldest.txt"))
+    for package, (first, last) in TESTED.items():
+        assert [str(pin.specifier) for pin in newest[package]] == [f"=={last}"]
+        assert [str(pin.specifier) for pin in oldest[package]] == [f"=={first}"]
+
+
+def test_the_table_of_versions_is_what_was_tested():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    table = re.search(r"^\| package \| oldest \| newest \|\n.+\n((?:\|.+\n)+)", page, flags=re.MULTILINE)[1]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert {package: (first, last) for package, first, last in rows} == TESTED
+
+
 @pytest.fixture
 def installed(monkeypatch):
-    """Pretends versions, and forgets that there was a warning."""
+    """Pretends versions; what is not named is the newest that was tested."""
 
     def pretend(**versions):
         monkeypatch.setattr(metadata, "version", {**{p: last for p, (_, last) in TESTED.items()}, **versions}.get)
 
-    warn_of_newer_versions.cache_clear()
-    yield pretend
-    warn_of_newer_versions.cache_clear()
+    return pretend
 
 
-def test_a_newer_version_is_told_of_once_in_one_sentence(installed, caplog):
+def test_a_newer_version_is_one_sentence(installed):
     installed(trl="1.99.0")
-    warn_of_newer_versions()
-    warn_of_newer_versions()
-    (record,) = caplog.records
-    message = record.getMessage()
-    assert record.levelname == "WARNING" and "trl 1.99.0 is newer" in message and TESTED["trl"][1] in message
-    assert "peft" not in message and message.count(". ") == 0
+    sentence = newer_versions()
+    assert sentence.startswith("trl 1.99.0 is newer") and TESTED["trl"][1] in sentence
+    assert "peft" not in sentence and sentence.count(". ") == 0
 
 
-def test_several_newer_versions_are_one_sentence(installed, caplog):
+def test_several_newer_versions_are_one_sentence(installed):
     installed(trl="1.99.0", peft="0.99.0.dev0")
-    warn_of_newer_versions()
-    (record,) = caplog.records
-    assert "trl 1.99.0 and peft 0.99.0.dev0 are newer" in record.getMessage()
+    assert newer_versions().startswith("trl 1.99.0 and peft 0.99.0.dev0 are newer")
 
 
-def test_tested_versions_are_not_told_of(installed, caplog):
+def test_tested_versions_are_not_told_of(installed):
     installed(transformers=TESTED["transformers"][1] + "+local", trl=TESTED["trl"][0])
-    warn_of_newer_versions()
-    assert not caplog.records
+    assert newer_versions() is None
 
 
-def test_other_processes_say_nothing_of_versions(installed, caplog, monkeypatch):
-    installed(trl="1.99.0")
-    monkeypatch.setenv("RANK", "1")
-    warn_of_newer_versions()
-    assert not caplog.records
-
-
-NEWER = """
+PRETENDED = """
 from importlib import metadata
 version = metadata.version
 metadata.version = lambda name: "9.0" if name == "trl" else version(name)
-import trl_kochat
-from trl_kochat import load_rows
-print("imported")
-from trl_kochat import load_tokenizer, dpo_loss
 """
 
 
-def test_the_warning_comes_with_the_first_thing_that_loads_the_stack():
-    result = subprocess.run([sys.executable, "-c", NEWER], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert result.stdout == "imported\n" and result.stderr.count("trl 9.0 is newer") == 1
+def run_pretended(code):
+    """Run code in an interpreter that takes its trl for version 9.0."""
+    return subprocess.run([sys.executable, "-c", PRETENDED + code], capture_output=True, text=True, cwd=ROOT)
 
 
-def test_other_modules_load_none_of_the_stack():
-    light = sorted(set(trl_kochat._PUBLIC.values()) - trl_kochat._ON_THE_STACK)
-    code = f"import sys, {', '.join(f'trl_kochat.{module}' for module in light)}; print(*sys.modules)"
+def test_a_newer_version_that_works_is_not_told_of():
+    result = run_pretended("from trl_kochat import load_rows, load_tokenizer, dpo_loss\nprint('imported')")
+    assert result.returncode == 0 and result.stdout == "imported\n" and "newer" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from trl_kochat.run.command import run_as_command\nrun_as_command(lambda: [][1])",
+        "from trl_kochat.cli import doctor, main\ndoctor.run = lambda args: [][1]\nmain(['doctor', 'tiny-ko'])",
+        "import sys\nsys.modules['transformers'] = None\nfrom trl_kochat import load_tokenizer",
+    ],
+    ids=["a recipe", "a command", "an import"],
+)
+def test_below_the_traceback_of_what_failed_a_newer_version_is_told_of(code):
+    result = run_pretended(code)
+    assert result.returncode == 1 and result.stderr.count("trl 9.0 is newer") == 1
+    error, note = result.stderr.splitlines()[-2:]
+    assert re.match("IndexError|ModuleNotFoundError", error) and note.startswith("trl 9.0 is newer")
+
+
+def test_what_a_user_got_wrong_says_nothing_of_versions():
+    result = run_pretended("from trl_kochat.cli import main\nmain(['doctor', 'no/such/folder'])")
+    assert "no/such/folder" in result.stderr and "newer" not in result.stderr
+
+
+def test_loading_rows_and_formatters_loads_none_of_the_stack():
+    code = "import sys; from trl_kochat import format_dataset, load_rows; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert light and not {"torch", "transformers", "peft", "trl"} & set(result.stdout.split())
+    assert not {"torch", "transformers", "peft", "trl"} & set(result.stdout.split())
 
 
 # Public API

@@ -33,9 +33,6 @@ _PUBLIC = {
     "PPOTrainer": "ppo",
 }
 
-# Of these, the modules that load torch and transformers: with the first of them, versions are looked at.
-_ON_THE_STACK = {"tokenizer", "measure.logps", "callbacks", "ppo"}
-
 __all__ = [
     "__version__",
     "HealthGuardCallback",
@@ -64,9 +61,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    if _PUBLIC[name] in _ON_THE_STACK:
-        import_module(f"{__name__}.versions").warn_of_newer_versions()
+    try:
+        value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    except ImportError:
+        with import_module(f"{__name__}.versions").noting_newer_versions():
+            raise
     globals()[name] = value
     return value
 

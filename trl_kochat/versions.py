@@ -1,30 +1,25 @@
-"""The versions of the training stack that the tests pass with; a newer one is told of, and used all the same."""
+"""The versions of the training stack that the tests pass with, and what to say where another one is in the way."""
 
-import logging
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 
 from packaging.version import Version
 
-from .processes import is_main_process
-
-
-logger = logging.getLogger(__name__)
 
 # Package -> the oldest and the newest version that the whole fast suite passes with. pyproject.toml and
-# tests/oldest.txt hold the oldest ones too; a test keeps them equal.
+# tests/oldest.txt hold the oldest ones too, requirements/lock.txt the newest; a test keeps them equal.
 TESTED = {
     "trl": ("1.16.0", "1.16.0"),
-    "transformers": ("5.23.0", "5.23.0"),
+    "transformers": ("5.23.0", "5.24.0"),
     "peft": ("0.21.0", "0.21.2"),
     "accelerate": ("1.15.0", "1.15.0"),
     "datasets": ("5.0.0", "5.2.0"),
 }
 
 
-@cache
-def warn_of_newer_versions() -> None:
-    """Log one sentence if a package is newer than the newest that was tested; once a process, on the main one only."""
+def newer_versions() -> str | None:
+    """One sentence on the packages that are newer here than the newest that was tested; `None` where none is."""
     newer = {}
     for package, (_, newest) in TESTED.items():
         try:
@@ -33,10 +28,24 @@ def warn_of_newer_versions() -> None:
             continue
         if Version(installed.public) > Version(newest):
             newer[f"{package} {installed}"] = newest
-    if newer and is_main_process():
-        logger.warning(
-            "%s newer than what trl_kochat was tested with (%s); if something breaks, try %s first.",
-            " and ".join(newer) + (" is" if len(newer) == 1 else " are"),
-            ", ".join(newer.values()),
-            "that version" if len(newer) == 1 else "those versions",
-        )
+    if not newer:
+        return None
+    return (
+        f"{' and '.join(newer)} {'is' if len(newer) == 1 else 'are'} newer than what trl_kochat was tested with; if "
+        f"that is why this failed, {', '.join(newer.values())} will do."
+    )
+
+
+@contextmanager
+def noting_newer_versions() -> Iterator[None]:
+    """An error that passes through gets [`newer_versions`] as a note below its traceback, and goes on.
+
+    A release that works is no news; where something failed, the sentence is a clue.
+    """
+    try:
+        yield
+    except Exception as error:
+        sentence = newer_versions()
+        if sentence:
+            error.add_note(sentence)
+        raise

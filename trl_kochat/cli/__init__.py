@@ -14,6 +14,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from .. import __version__, recipes
+from ..versions import noting_newer_versions
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_recipe(argv[0], argv[1:])
     args = build_parser().parse_args(argv)
     try:
-        return args.run(args)
+        with noting_newer_versions():
+            return args.run(args)
     except BrokenPipeError:  # the reader (head, less) has had enough
         return 0
     except (ValueError, OSError) as error:

@@ -11,6 +11,7 @@ from accelerate import PartialState
 
 from ..callbacks.interrupt import Interrupted
 from ..report.machine import command_line
+from ..versions import noting_newer_versions
 
 
 def run_as_command(main: Callable[[], None]) -> None:
@@ -19,7 +20,8 @@ def run_as_command(main: Callable[[], None]) -> None:
     An error in the middle of training keeps its traceback.
     """
     try:
-        main()
+        with noting_newer_versions():
+            main()
     except Interrupted as stop:
         PartialState().destroy_process_group()
         sys.exit(128 + stop.signum)
