@@ -247,11 +247,14 @@ class PPOTrainer(Trainer):
             scores, self._live = self._live, None
         else:
             scores = model(**{name: inputs[name] for name in names}, temperature=args.temperature)
+        # DDP averages gradients over processes, and the tokens counted are those of all of them.
+        per_token = self.accelerator.num_processes / self._step_tokens
+        # Each part is scaled by itself, so that parts computed apart add up to the same bits.
         loss: Any = 0.0
         if scores.per_token_logps is not None:
             logps, old_logps = scores.per_token_logps, inputs["old_per_token_logps"]
             policy = policy_losses(logps, old_logps, inputs["advantages"], cliprange=args.cliprange)
-            loss = loss + policy.losses[mask].sum()
+            loss = loss + policy.losses[mask].sum() * per_token
             with torch.no_grad():
                 log_ratio = (logps - old_logps)[mask]
                 self._count("policy_loss", policy.losses[mask])
@@ -262,11 +265,9 @@ class PPOTrainer(Trainer):
             value = value_losses(
                 scores.values, inputs["old_values"], inputs["returns"], cliprange=args.cliprange_value
             )
-            loss = loss + args.vf_coef * value.losses[mask].sum()
+            loss = loss + args.vf_coef * value.losses[mask].sum() * per_token
             self._count("value_loss", value.losses[mask])
             self._count("clipfrac_value", value.clipped[mask])
-        # DDP averages gradients over processes, and the tokens counted are those of all of them.
-        loss = loss * (self.accelerator.num_processes / self._step_tokens)
         return (loss, scores) if return_outputs else loss
 
     def _count(self, name: str, of_tokens: torch.Tensor) -> None:
