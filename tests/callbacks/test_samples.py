@@ -1,24 +1,17 @@
-import doctest
 import json
 
 import pytest
 from datasets import Dataset
-from hypothesis import given
-from hypothesis import strategies as st
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig, TrainerCallback
 
-from trl_kochat.callbacks import KoreanSamplesCallback, RunReportCallback, samples
-from trl_kochat.callbacks.samples import printable, summarize
+from trl_kochat.callbacks import KoreanSamplesCallback, RunReportCallback
+from trl_kochat.callbacks.samples import summarize
 from trl_kochat.measure.generate import COURSE_PROMPTS
 from trl_kochat.report import Sample, read_samples
 
 from ..tiny_lm import tiny_llama
 from .training import PAIRS, ROWS, dpo_trainer, ppo_trainer, reward_trainer, sft_trainer
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(samples).failed == 0
 
 
 def kept(output_dir) -> list[Sample]:
@@ -224,14 +217,6 @@ def test_prompts_that_cannot_be_asked_are_refused(prompts, complaint):
 def test_a_step_that_never_comes_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         KoreanSamplesCallback(every=0)
-
-
-@given(st.text())
-def test_nothing_that_a_model_writes_steers_the_terminal(text):
-    shown = printable(text)
-    assert len(shown) == len(text)
-    assert all(c.isprintable() or not c.isascii() or c in "\n\t" for c in shown)
-    assert "\x1b" not in shown and "\x9b" not in shown
 
 
 def test_means_are_over_what_was_measured():

@@ -1,7 +1,6 @@
 """The callback that lets a model answer the same prompts again and again while it trains."""
 
 import os
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -20,6 +19,7 @@ from ..measure.score import score_completions
 from ..report import Sample, append_samples, read_samples, report_folder, write_samples
 from ..report.samples import prompt_text
 from ..text.health import summarize_health
+from ..text.shown import printable
 from .measuring import measuring, policy_of
 from .trackers import Trackers
 
@@ -231,15 +231,6 @@ def samples_table(samples: Sequence[Sample]) -> Table:
         # Text, not markup: answers hold square brackets.
         table.add_row(Text(printable(prompt_text(sample.prompt))), Text(printable(answer)), Text("\n".join(notes)))
     return table
-
-
-def printable(text: str) -> str:
-    """The text without control characters: an untrained model writes them, and a terminal obeys them.
-
-    >>> printable("가\\x1b[2J\\n나")
-    '가�[2J\\n나'
-    """
-    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
 def _cells(sample: Sample) -> list[Any]:

@@ -8,7 +8,6 @@ Without --prompt or --file, the four prompts of the KoChatGPT course are asked. 
 """
 
 import argparse
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InputError
 from ..sample import SAMPLE_DIR
+from ..text.shown import printable
 
 
 if TYPE_CHECKING:
@@ -296,11 +296,6 @@ def answer_all(
 
 def prompt_text(prompt: Any) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
-
-
-def printable(text: str) -> str:
-    """Text from a model or a file without what a terminal would obey: control characters are spelt out."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda m: ascii(m[0])[1:-1], text)
 
 
 def write_plain(console: "Console", text: str) -> None:

@@ -1,5 +1,6 @@
-"""Values and names in error messages: short enough to be read, whatever the data hold."""
+"""Values, names and texts for a reader: short enough to be read, and nothing that a terminal would obey."""
 
+import re
 from collections.abc import Iterable
 
 
@@ -33,3 +34,14 @@ def listed(names: Iterable[object], limit: int = 80) -> str:
 
 def cut(text: str, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def printable(text: str) -> str:
+    """Text of a model or a file for a terminal: control characters and changes of direction are spelt out.
+
+    >>> printable("가\\x1b[2J\\n나")
+    '가\\\\x1b[2J\\n나'
+    """
+    return re.sub(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda found: ascii(found[0])[1:-1], text
+    )
