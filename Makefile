@@ -11,7 +11,7 @@ comma := ,
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo real tiny-ko test fuzz test-oldest test-newest lock check format clean
+.PHONY: install demo real tiny-ko wheel test fuzz test-oldest test-newest lock check format clean
 
 install: $(STAMP)
 
@@ -60,6 +60,10 @@ real: install
 tiny-ko: install
 	$(BIN)/python -m pip install --quiet chatterbot-corpus==1.3.3
 	$(BIN)/python scripts/make_tiny_ko.py $(if $(CHATBOT_DATA),--chatbot_data $(CHATBOT_DATA))
+
+# What pip installs, to put somewhere else: beside a notebook on Colab, say.
+wheel: install
+	$(BIN)/python -m build --no-isolation --wheel
 
 test: install
 	$(BIN)/python -m pytest

@@ -18,6 +18,7 @@ FLOORS = {
     "versions": 0,
     "encode": 1,
     "models": 1,
+    "notebook": 1,
     "data": 2,
     "measure": 2,
     "report": 2,

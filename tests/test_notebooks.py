@@ -2,6 +2,9 @@
 
 import importlib.util
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.utils.text import DollarFormatter
 from nbclient import NotebookClient
+
+from tests.pretended import pretend_colab, pretend_torchao
 
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +62,21 @@ def test_a_notebook_begins_with_its_badge_and_the_install_cell(path):
     assert second.cell_type == "code" and "Colab" in second.source and "pip install" in second.source
 
 
+def without_comments(text):
+    return re.sub("<!--.*?-->", "", text, flags=re.DOTALL)
+
+
+def test_as_long_as_there_is_no_address_a_reader_sees_no_badge():
+    seen = {path.name: without_comments("\n".join(sources(path, "markdown"))) for path in NOTEBOOKS}
+    seen |= {
+        name: without_comments((ROOT / name).read_text(encoding="utf-8")) for name in ("README.md", "README.ko.md")
+    }
+    for name, text in seen.items():
+        assert "<owner>" not in text, name
+    if not any("Open In Colab" in text for text in seen.values()):
+        assert all("`make wheel`" in seen[name] for name in ("README.md", "README.ko.md"))
+
+
 def test_badges_and_install_cells_and_readmes_name_one_repository_the_packages_own():
     named = set().union(*map(repositories, NOTEBOOKS))
     for readme in ("README.md", "README.ko.md"):
@@ -71,18 +91,26 @@ def test_badges_and_install_cells_and_readmes_name_one_repository_the_packages_o
             assert f"github.com/{named.copy().pop()}" in address
 
 
-def test_one_line_gives_badges_and_install_cells_the_repositorys_address(tmp_path):
-    (line,) = re.findall(r"^sed -i '(.+)' (.+)$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
-    _, before, after, _ = line[0].split("/")
-    named = {path.relative_to(ROOT) for pattern in line[1].split() for path in ROOT.glob(pattern)}
-    holding = {
-        path.relative_to(ROOT)
+def test_one_line_gives_the_address_to_badges_and_install_cells_and_shows_the_badges(tmp_path):
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^sed -i .+$", page, re.MULTILINE)
+    holding = [
+        path
         for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.ipynb")]
-        if f"{before}/trl_kochat/" in path.read_text(encoding="utf-8")
-    }
-    assert (before, after) == ("<owner>", "NAME") and holding <= named
+        if re.search("<owner>/trl_kochat[^`]", path.read_text(encoding="utf-8"))
+    ]
     # All have an address, or none has.
-    assert not holding or {path.relative_to(ROOT) for path in NOTEBOOKS} <= holding
+    assert not holding or {*NOTEBOOKS, ROOT / "README.md", ROOT / "README.ko.md"} == set(holding)
+    for path in holding:
+        (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / path.relative_to(ROOT))
+    if holding:
+        subprocess.run(line.replace("NAME", "someone"), shell=True, cwd=tmp_path, check=True)
+    for path in holding:
+        text = (tmp_path / path.relative_to(ROOT)).read_text(encoding="utf-8")
+        badges = re.findall(rf"\({COLAB}/github/someone/trl_kochat/blob/main/([\w./]+)\)", without_comments(text))
+        assert len(badges) == (1 if path in NOTEBOOKS else len(NOTEBOOKS)) and "<owner>" not in text
+        assert all((ROOT / badge).is_file() for badge in badges)
 
 
 def test_every_heading_is_korean_and_links_between_notebooks_lead_somewhere(path):
@@ -104,27 +132,57 @@ class Shell:
         self.commands.append(f"%{name} {DollarFormatter().vformat(line, (), self.namespace)}")
 
 
-@pytest.mark.parametrize("place", ["installed", "colab", "checkout", "top of the checkout"])
-def test_the_install_cell_takes_the_checkout_or_github_and_does_nothing_where_the_package_is(
+def run_install_cell(path):
+    """Run the cell as IPython would, and give what it asked IPython to do."""
+    shell = Shell()
+    code = TransformerManager().transform_cell(sources(path, "code")[0])
+    exec(compile(code, path.name, "exec"), shell.namespace)
+    return shell.commands
+
+
+@pytest.mark.parametrize("place", ["installed", "colab", "colab with a wheel", "checkout", "top of the checkout"])
+def test_the_install_cell_takes_the_checkout_or_a_wheel_or_github_and_does_nothing_where_the_package_is(
     path, place, monkeypatch, tmp_path
 ):
     checkout = tmp_path / "a folder"
     (checkout / "trl_kochat").mkdir(parents=True)
     (checkout / "trl_kochat" / "__init__.py").touch()
     (checkout / "recipes" / "notebooks").mkdir(parents=True)
-    (tmp_path / "content").mkdir()
+    wheel = tmp_path / "content" / "trl_kochat-0.1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    if place == "colab with a wheel":
+        wheel.touch()
     folders = {"checkout": checkout / "recipes" / "notebooks", "top of the checkout": checkout}
     monkeypatch.chdir(folders.get(place, tmp_path / "content"))
     if place != "installed":
         # From its top the package is found, though nothing that it needs is there.
         found = {"trl_kochat"} if place == "top of the checkout" else set()
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in found else None)
-    shell = Shell()
-    code = TransformerManager().transform_cell(sources(path, "code")[0])
-    exec(compile(code, path.name, "exec"), shell.namespace)
+    commands = run_install_cell(path)
     (repository,) = repositories(path)
     source = checkout if place in folders else f"git+https://github.com/{repository}"
-    assert shell.commands == ([] if place == "installed" else [f'%pip install -q "{source}"'])
+    source = wheel if place == "colab with a wheel" else source
+    assert commands == ([] if place == "installed" else [f'%pip install -q "{source}"'])
+
+
+def test_the_install_cell_takes_a_torchao_from_colab_that_is_too_old(path, monkeypatch, tmp_path):
+    folder = pretend_torchao(tmp_path, monkeypatch, "0.10.0")
+    pretend_colab(monkeypatch)
+    removed = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: (removed.append(command), shutil.rmtree(folder)))
+    run_install_cell(path)
+    (command,) = removed
+    assert command[:4] == [sys.executable, "-m", "pip", "uninstall"] and command[-1] == "torchao"
+
+
+def test_the_install_cell_leaves_other_torchaos_and_machines_alone(path, monkeypatch, tmp_path):
+    monkeypatch.setattr(subprocess, "run", None)
+    pretend_torchao(tmp_path, monkeypatch, "0.10.0")
+    with pytest.raises(ValueError, match=r"torchao 0\.10\.0 .*\(pip uninstall torchao\)"):
+        run_install_cell(path)
+    pretend_colab(monkeypatch)
+    pretend_torchao(tmp_path, monkeypatch, "0.16.0")
+    run_install_cell(path)
 
 
 # From here on every notebook runs, once.

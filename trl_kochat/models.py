@@ -17,6 +17,7 @@ from transformers import CONFIG_MAPPING, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from .errors import InputError
+from .versions import check_torchao
 
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,10 @@ def adapter_folder(path: str | PathLike[str]) -> Path:
     """The folder with both files of an adapter: `path` itself, or the cached copy of a repository on the Hub.
 
     Raises:
-        ValueError: There is no such folder or repository, or one of the two files is missing.
+        ValueError: There is no such folder or repository, one of the two files is missing, or peft cannot load any
+            adapter here.
     """
+    check_torchao()
     folder = Path(path)
     if not folder.is_dir():
         try:

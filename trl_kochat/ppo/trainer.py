@@ -27,6 +27,7 @@ from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from ..errors import InputError
 from ..tokenizer import load_tokenizer
+from ..versions import check_torchao
 from .checks import as_list, check_datasets, check_launch, check_sources, special_eos_ids
 from .config import PPOConfig
 from .experience import ExperienceMaker
@@ -106,6 +107,8 @@ class PPOTrainer(Trainer):
         reward_funcs = as_list(reward_funcs)
         reward_processing_classes = as_list(reward_processing_classes or [None] * len(reward_funcs))
         check_sources(reward_funcs, reward_processing_classes, args)
+        if peft_config is not None:
+            check_torchao()
         set_seed(args.seed)  # of new adapters
         policy = load_causal_model(model, args, quantization_config)
         tokenizer = processing_class or load_tokenizer(str(policy.name_or_path))

@@ -25,6 +25,7 @@ from ..models import refuse_what_runs_code
 from ..processes import say
 from ..report import report_folder
 from ..tokenizer.findings import Finding
+from ..versions import check_torchao
 from .checkpoints import beyond, find_checkpoint, set_aside
 
 
@@ -45,13 +46,15 @@ def check_before_loading(config: TrainingArguments, model_args: ModelConfig) -> 
     """What can be told before the model is loaded; gives the checkpoint to go on from (see [`find_checkpoint`]).
 
     Raises:
-        ValueError: The output folder cannot be written, the model has pickled weights or code of its own, 4-bit is not
-            possible here, or no checkpoint is whole.
+        ValueError: The output folder cannot be written, the model has pickled weights or code of its own, peft or 4-bit
+            is not possible here, or no checkpoint is whole.
     """
     check_output_dir(str(config.output_dir))
     refuse_what_runs_code(
         str(model_args.model_name_or_path), trust_remote_code=getattr(config, "trust_remote_code", False)
     )
+    if model_args.use_peft:
+        check_torchao()
     if model_args.load_in_4bit or model_args.load_in_8bit:
         check_bitsandbytes()
     checkpoint = find_checkpoint(str(config.output_dir), config.resume_from_checkpoint)
