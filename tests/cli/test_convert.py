@@ -70,11 +70,25 @@ def test_what_became_of_the_rows_is_told_by_reason(capsys):
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_one_file_by_suffix_with_how_to_read_it(suffix, tmp_path, capsys):
-    assert convert("--format", "orca_pairs", "orca.jsonl", f"rows{suffix}") == 0
+    assert convert("--formatter", "orca_pairs", "orca.jsonl", f"rows{suffix}") == 0
     last = capsys.readouterr().out.splitlines()[-1]
     rows = eval(last, {"load_dataset": lambda *args, **kwargs: load_dataset(*args, **kwargs, cache_dir="cache")})
     assert rows.to_list() == format_dataset(ORCA, "orca_pairs").to_list()
     assert (tmp_path / f"rows{suffix}").read_bytes().startswith(b"PAR1") == (suffix == ".parquet")
+
+
+def test_a_formatter_of_a_file_of_ones_own(tmp_path, capsys):
+    (tmp_path / "own.py").write_text("def to_prompt_only(row):\n    return [{'prompt': row['question']}]\n")
+    assert convert("orca.jsonl", "rows", "--formatter", "own.py:to_prompt_only") == 0
+    out = capsys.readouterr().out
+    assert "as own.py:to_prompt_only: 20 rows read, 20 made" in out and "trl grpo" in out
+    assert load_rows("rows/train.jsonl") == [{"prompt": row["question"]} for row in ORCA]
+
+
+def test_a_function_whose_name_tells_no_type_is_known_by_its_rows(tmp_path, capsys):
+    (tmp_path / "own.py").write_text("def made(row):\n    return [{'text': row['question']}]\n")
+    assert convert("orca.jsonl", "rows", "--formatter", "own.py:made") == 0
+    assert "trl sft" in capsys.readouterr().out
 
 
 def test_several_inputs_of_one_kind_follow_each_other(tmp_path, capsys):
@@ -109,8 +123,8 @@ def test_no_prompt_is_on_both_sides_of_a_split(output, suffix, tmp_path):
     ("arguments", "message"),
     [
         (["missing.json", "rows"], "There is no file or folder missing.json"),
-        (["orca.jsonl", "rows", "--format", "orca"], "No formatter 'orca'; there are .*orca_pairs"),
-        (["orca.jsonl", "rows", "--format", "kochatgpt_rm"], r"orca.jsonl: Row 0 .*completion"),
+        (["orca.jsonl", "rows", "--formatter", "orca"], "No formatter 'orca'; there are .*orca_pairs"),
+        (["orca.jsonl", "rows", "--formatter", "kochatgpt_rm"], r"orca.jsonl: Row 0 .*completion"),
         (["odd.json", "rows"], "odd.json: No formatter knows the columns a"),
         (["orca.jsonl", "rows.csv"], "OUT ends in .csv; give a folder, or a file that ends in .jsonl or .parquet"),
         (["orca.jsonl", "rows.json"], "OUT ends in .json"),

@@ -79,7 +79,7 @@ def test_rows_are_counted_as_load_tokenizer_sees_them(tmp_path, capsys, rows):
 
 
 def test_max_length_is_the_trainers(tmp_path, capsys, rows):
-    arguments = [kogpt2_like(tmp_path / "model"), "--data", rows, "--format", "kochatgpt_sft", "--max_length", "45"]
+    arguments = [kogpt2_like(tmp_path / "model"), "--data", rows, "--formatter", "kochatgpt_sft", "--max_length", "45"]
     _, captured = doctor(capsys, *arguments)
     assert "max_length 45 is too short for some of 2 rows" in captured.out and "SFTTrainer" in captured.out
 
@@ -148,8 +148,8 @@ def test_an_unfixable_model_is_still_examined(tmp_path, capsys):
     [
         (["/no/such/folder"], "There is no folder /no/such/folder."),
         (["{model}", "--data", "/no/rows.json"], "There is no file or folder"),
-        (["{model}", "--data", "{rows}", "--format", "alpaca"], "No formatter 'alpaca'"),
-        (["{model}", "--format", "orca_pairs"], "--format has no effect without --data"),
+        (["{model}", "--data", "{rows}", "--formatter", "alpaca"], "No formatter 'alpaca'"),
+        (["{model}", "--formatter", "orca_pairs"], "--formatter has no effect without --data"),
         (["{model}", "--max_length", "64"], "--max_length has no effect without --data"),
         (["nobody/nothing"], "There is no folder nobody/nothing here"),
     ],

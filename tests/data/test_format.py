@@ -1,3 +1,5 @@
+import pickle
+
 import datasets
 import pytest
 from hypothesis import given, settings
@@ -285,6 +287,54 @@ def test_another_package_adds_a_formatter_with_the_decorator():
         format_dataset([{"x": 1}], "test_pairs")
     with pytest.raises(ValueError, match="'kochatgpt_sft' is taken by"):
         formatter("kochatgpt_sft", type="preference")(to_test_pairs)
+
+
+OWN_FILE = """
+def to_prompt_only(row):
+    if not row["q"]:
+        raise ValueError("nothing is asked")
+    return [{"prompt": row["q"]}]
+
+number = 3
+"""
+
+
+@pytest.fixture
+def own_file(tmp_path):
+    (tmp_path / "my_rows.py").write_text(OWN_FILE, encoding="utf-8")
+    return tmp_path / "my_rows.py"
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_a_formatter_of_a_file(own_file, num_proc):
+    rows = [{"q": f"질문 {i}"} for i in range(3)]
+    assert get_formatter(f"{own_file}:to_prompt_only").type == "prompt_only"  # as its name says
+    made = format_dataset(rows, f"{own_file}:to_prompt_only", num_proc=num_proc)
+    assert made["prompt"][:] == ["질문 0", "질문 1", "질문 2"]
+
+
+def test_what_a_formatter_of_a_file_raises_has_the_rows_number(own_file):
+    with pytest.raises(ValueError, match=r"Row 1 \(counted from 0\): nothing is asked"):
+        format_dataset([{"q": "질문"}, {"q": ""}], f"{own_file}:to_prompt_only")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none.py:to_preference", "There is no file none.py"),
+        ("{file}:to_preference", "has no function 'to_preference'; there are to_prompt_only"),
+        ("{file}:number", "has no function 'number'"),
+        ("{file}:", "has no function ''"),
+    ],
+)
+def test_a_file_or_function_that_is_not_there_is_an_error(own_file, name, message):
+    with pytest.raises(ValueError, match=message):
+        format_dataset(SFT, name.format(file=own_file))
+
+
+def test_another_process_gets_a_formatter_of_a_file_by_its_name(own_file):
+    formatter = pickle.loads(pickle.dumps(get_formatter(f"{own_file}:to_prompt_only")))
+    assert formatter({"q": "왜?"}) == [{"prompt": "왜?"}]
 
 
 @settings(max_examples=50, deadline=None)

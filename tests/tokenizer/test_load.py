@@ -6,6 +6,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from tests.tokenizers import PLAIN_TEMPLATE, healthy, kogpt2_like, qwen_like
+from trl_kochat.errors import InputError
 from trl_kochat.tokenizer import fix_tokenizer, load_tokenizer, load_tokenizer_with_findings, read_template
 
 
@@ -181,7 +182,7 @@ def test_a_broken_file_beside_the_tokenizer_is_said_by_name(tmp_path, file, cont
     path.write_text(content if isinstance(content, str) else json.dumps({**kept, **content} if content else []))
     with pytest.raises(ValueError, match=str(folder)) as refused:
         load_tokenizer(folder)
-    assert type(refused.value) is ValueError
+    assert type(refused.value) is InputError
 
 
 def test_ids_of_another_type_in_a_generation_config_are_no_ids(tmp_path):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
+from .doctor import add_formatter_argument
 
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", nargs="+", metavar="IN", help="raw rows: file, folder, URL or dataset id; of one kind if several"
     )
     parser.add_argument("output", metavar="OUT", help="folder for TRL, or a file that ends in .jsonl or .parquet")
-    parser.add_argument("--format", metavar="NAME", help="formatter for the rows; by default their columns decide")
+    add_formatter_argument(parser)
     parser.add_argument("--split", default="train", help="split to read of a dataset on the Hub (default: train)")
     parser.add_argument(
         "--eval_fraction",
@@ -61,12 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data.load import split_by_prompt
+    from ..data import split_by_prompt
 
     target = target_file(args.output)
     if args.eval_fraction is not None and target.stem != "train":
         raise InputError(f"--eval_fraction writes train and test: OUT must be a folder, not the file {args.output}.")
-    parts = [convert(source, args.format, args.split) for source in args.source]
+    parts = [convert(source, args.formatter, args.split) for source in args.source]
     splits = {target: joined(parts)}
     if args.eval_fraction is not None:
         train, held_out = split_by_prompt(splits[target], args.eval_fraction, seed=args.seed)
@@ -106,24 +107,23 @@ def convert(source: str, name: str | None, split: str) -> Converted:
     Raises:
         ValueError: No formatter has that name or knows the columns, or a row is not what it expects.
     """
-    from ..data import RowCounts, detect_formatter, format_dataset, get_formatter
-    from ..data.load import load_rows
+    from ..data import RowCounts, detect_formatter, format_dataset, get_formatter, load_rows
+    from ..encode import row_type
 
-    if name is not None:
-        get_formatter(name)  # before a download
+    formatter = get_formatter(name) if name is not None else None  # before a download
     raw_rows = load_rows(source, split=split)
     counts = RowCounts()
     logger = logging.getLogger("trl_kochat.data.format")
     disabled, logger.disabled = logger.disabled, True  # the counts are printed here
     try:
-        formatter = get_formatter(name or detect_formatter(next(iter(raw_rows), {})))
-        rows = format_dataset(raw_rows, formatter.name, counts=counts)
-    except ValueError as error:
+        formatter = formatter or get_formatter(detect_formatter(next(iter(raw_rows), {})))
+        rows = format_dataset(raw_rows, formatter, counts=counts)
+    except InputError as error:
         raise InputError(f"{source}: {error}") from error
     finally:
         logger.disabled = disabled
     print(f"{source} as {formatter.name}: {counts}")
-    return Converted(source, formatter.type, rows)  # type: ignore[arg-type]
+    return Converted(source, formatter.type or row_type(set(rows.column_names))[0], rows)  # type: ignore[arg-type]
 
 
 def joined(parts: list[Converted]) -> "Dataset":

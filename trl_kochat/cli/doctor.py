@@ -41,10 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_row_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of every subcommand that reads rows."""
-    parser.add_argument("--format", metavar="NAME", help="formatter for the rows; by default their columns decide")
+    add_formatter_argument(parser)
     parser.add_argument("--max_length", type=_length, help=f"tokens a row may have (default: {MAX_LENGTH:,}, as TRL)")
     parser.add_argument(
         "--trust_remote_code", action="store_true", help="run tokenizer code that comes with the model"
+    )
+
+
+def add_formatter_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--formatter",
+        "--format",
+        metavar="NAME",
+        help="formatter for the rows, by name or as FILE.py:FUNCTION; by default their columns decide",
     )
 
 
@@ -55,11 +64,11 @@ def _length(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    idle = [f"--{name}" for name in ("format", "max_length") if getattr(args, name) is not None and not args.data]
+    idle = [f"--{name}" for name in ("formatter", "max_length") if getattr(args, name) is not None and not args.data]
     if idle:
         raise InputError(f"{' and '.join(idle)} has no effect without --data.")
     args.model = model_path(args.model)
-    rows = read_rows(args.data, args.format) if args.data else None
+    rows = read_rows(args.data, args.formatter) if args.data else None
     with _quiet():  # the table says it all
         loaded, repaired, findings, about_rows = _examine(args, rows)
     if args.json:

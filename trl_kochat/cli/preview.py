@@ -4,7 +4,7 @@ Loss tokens are green, each in another shade than its neighbours; what max_lengt
 loss tokens stand between bars, and a tilde opens what is cut off. Nothing is downloaded that is here already.
 
   trl-kochat preview kochatgpt_2_RM.jsonl --model skt/kogpt2-base-v2 -n 1
-  trl-kochat preview my_rows.json --model ./my-model --format orca_pairs --max_length 1536
+  trl-kochat preview my_rows.json --model ./my-model --formatter orca_pairs --max_length 1536
 """
 
 import argparse
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.n < 1:
         raise InputError(f"-n is {args.n}; give the number of rows to show, 1 or more.")
-    rows = list(islice(read_rows(args.data, args.format), args.n))
+    rows = list(islice(read_rows(args.data, args.formatter), args.n))
     tokenizer = load_tokenizer(
         model_path(args.model), chat_template=args.chat_template, trust_remote_code=args.trust_remote_code
     )

@@ -2,7 +2,8 @@
 
 from .format import RowCounts, format_dataset
 from .formatters import detect_formatter, formatter, formatter_names, get_formatter
-from .load import load_rows, split_by_prompt
+from .load import load_rows
+from .split import split_by_prompt
 
 
 __all__ = [

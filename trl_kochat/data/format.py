@@ -70,12 +70,12 @@ class RowCounts:
         }
 
     def __str__(self) -> str:
-        def listed(kinds: Counter[str]) -> str:
+        def told(kinds: Counter[str]) -> str:
             return f" ({', '.join(f'{kind} {count:,}' for kind, count in kinds.most_common())})" if kinds else ""
 
         return (
-            f"{self.read:,} rows read, {self.made:,} made, {self.dropped.total():,} dropped{listed(self.dropped)}, "
-            f"{self.cleaned.total():,} texts mended{listed(self.cleaned)}"
+            f"{self.read:,} rows read, {self.made:,} made, {self.dropped.total():,} dropped{told(self.dropped)}, "
+            f"{self.cleaned.total():,} texts mended{told(self.cleaned)}"
         )
 
 

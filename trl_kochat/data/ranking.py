@@ -6,6 +6,7 @@ from itertools import combinations
 from numbers import Real
 
 from ..errors import InputError
+from ..text.shown import shown
 
 
 def check_ranks(ranks: object, num_answers: int) -> list[float]:
@@ -14,15 +15,15 @@ def check_ranks(ranks: object, num_answers: int) -> list[float]:
     Any real numbers do, equal ones being a tie: what counts is their order and, for a margin, their distance.
     """
     if not isinstance(ranks, Sequence) or isinstance(ranks, str | bytes):
-        raise InputError(f"a ranking is a list with one rank per answer, not {_shown(ranks)}")
+        raise InputError(f"a ranking is a list with one rank per answer, not {shown(ranks)}")
     if len(ranks) != num_answers:
         raise InputError(
-            f"{len(ranks)} ranks {_shown(list(ranks))} for {num_answers} answers; give one rank per answer"
+            f"{len(ranks)} ranks {shown(list(ranks))} for {num_answers} answers; give one rank per answer"
         )
     for rank in ranks:
         if not _is_finite(rank):
             raise InputError(
-                f"rank {_shown(rank)} in {_shown(list(ranks))} is not a finite number; 0 is the best answer"
+                f"rank {shown(rank)} in {shown(list(ranks))} is not a finite number; 0 is the best answer"
             )
     return [float(rank) for rank in ranks]
 
@@ -32,13 +33,6 @@ def _is_finite(rank: object) -> bool:
         return isinstance(rank, Real) and not isinstance(rank, bool) and math.isfinite(rank)
     except OverflowError:  # a whole number beyond every float
         return False
-
-
-def _shown(value: object) -> str:
-    try:
-        return f"{value!r:.80}"
-    except ValueError:  # Python writes no whole number of more than 4,300 digits
-        return "with a number too long to show"
 
 
 def ranked_pairs(ranks: Sequence[float]) -> Iterator[tuple[int, int]]:

@@ -20,10 +20,10 @@ def prompt_key(prompt: str | Iterable[Mapping[str, str]]) -> str:
     Raises:
         ValueError: It is neither text nor messages with text.
     """
-    return "".join(unicodedata.normalize("NFKC", prompt_text(prompt)).split())
+    return "".join(unicodedata.normalize("NFKC", first_user_text(prompt)).split())
 
 
-def prompt_text(prompt: str | Iterable[Mapping[str, str]]) -> str:
+def first_user_text(prompt: str | Iterable[Mapping[str, str]]) -> str:
     """The text by which a prompt is known, its first user turn, in NFC and with white space collapsed.
 
     Raises:

@@ -48,6 +48,18 @@ def test_columns_filled_with_none_count_as_absent():
     assert to_preference({**OLD, "chosen": None, "rejected": None}) == [EXPECTED]
 
 
+@pytest.mark.parametrize("beside", [{"chosen": None, "rejected": None}, {"chosen": None}, {"rejected": None}])
+def test_null_new_columns_beside_old_ones_in_a_table_are_old_rows(beside):
+    """A table of both kinds has every column in every row."""
+    made = format_dataset([{**OLD, **beside}, {**NEW, "chatgpt": None, "llama2-13b-chat": None}], "orca_pairs")
+    assert made.to_list() == [EXPECTED] * 2
+
+
+def test_one_new_column_that_is_filled_makes_a_new_row():
+    with pytest.raises(ValueError, match="column 'rejected' is None"):
+        to_preference({**OLD, "chosen": "산란 때문이에요.", "rejected": None})
+
+
 @pytest.mark.parametrize("system", ["", "  \n", "\u3164", None])
 def test_a_blank_system_text_gives_no_system_message(system):
     assert [message["role"] for message in to_preference({**NEW, "system": system})[0]["prompt"]] == ["user"]

@@ -1,14 +1,18 @@
 """What a formatter is, and where formatters are found by name or by columns."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from ...errors import InputError
+from ...plugins import entry_points_of, function_of_file, load_entry_point, names_function_of_file
 from ...text.normalize import refuse_half_characters
 from ...text.shown import listed, shown
 
+
+logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 # The dataset types of TRL that a formatter can make (https://huggingface.co/docs/trl/dataset_formats).
@@ -36,16 +40,27 @@ class Rows(list[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class Formatter:
-    """A registered formatter: `function(row, **options) -> list[dict]` and what is known of it."""
+    """A formatter: `function(row, **options) -> list[dict]` and what is known of it.
+
+    Args:
+        name (`str`): Name by which `get_formatter` finds it, or that of the function.
+        type (`str`): TRL's name for the rows it makes, `None` where nothing tells.
+        function (callable): The function itself.
+        columns (`tuple[frozenset[str], ...]`): Column sets that a raw row has at the least; any one of them will do.
+    """
 
     name: str
-    type: RowType
+    type: RowType | None
     function: Callable[..., list[dict[str, Any]]]
-    # Column sets that a raw row has at the least; any one of them will do.
     columns: tuple[frozenset[str], ...] = ()
 
     def __call__(self, row: Row, **options: Any) -> list[dict[str, Any]]:
         return self.function(row, **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if names_function_of_file(self.name):  # no other process can import a file by the name of its module
+            return get_formatter, (self.name,)
+        return Formatter, (self.name, self.type, self.function, self.columns)
 
     def expected(self) -> str:
         return " or ".join(f"({', '.join(sorted(columns))})" for columns in self.columns)
@@ -94,19 +109,35 @@ def formatter(
 
 
 def formatter_names() -> list[str]:
-    """Names of all registered formatters, in alphabetical order."""
-    return sorted(_FORMATTERS)
+    """Names of all formatters, those of other packages too, in alphabetical order."""
+    return sorted(_FORMATTERS.keys() | entry_points_of("formatters").keys())
 
 
 def get_formatter(name: str) -> Formatter:
-    """The formatter of that name; raises `ValueError` with the names there are."""
-    if name not in _FORMATTERS:
-        raise InputError(f"No formatter {shown(name)}; there are {', '.join(formatter_names())}.")
-    return _FORMATTERS[name]
+    """The formatter of that name, of this package or of another, or the function of a file, `"FILE.py:NAME"`.
+
+    Raises:
+        ValueError: There is no such formatter (with the names there are), no such file, or the package that has the
+            name cannot be imported.
+    """
+    if name in _FORMATTERS:
+        return _FORMATTERS[name]
+    if names_function_of_file(name):
+        return replace(formatter_of(function_of_file(name)), name=name)
+    entry = entry_points_of("formatters").get(name)
+    if entry is None:
+        names = ", ".join(formatter_names())
+        raise InputError(f"No formatter {shown(name)}; there are {names}, and functions of files: FILE.py:NAME.")
+    found = formatter_of(load_entry_point(entry))
+    if found.name != name and found.function in {known.function for known in _FORMATTERS.values()}:
+        raise InputError(f"The entry point {name!r} ({entry.value}) is the formatter {found.name!r}; name both alike.")
+    return _FORMATTERS.setdefault(name, replace(found, name=name))
 
 
 def formatter_of(function: Callable[..., list[dict[str, Any]]]) -> Formatter:
-    """The registered formatter of a function, or an unregistered one made of it."""
+    """The registered formatter of a function, or an unregistered one, whose type the name `to_<type>` tells."""
+    if isinstance(function, Formatter):
+        return function
     if not callable(function):
         raise InputError(
             f"{shown(function)} is no formatter; give a name ({', '.join(formatter_names())}) or a function."
@@ -114,7 +145,19 @@ def formatter_of(function: Callable[..., list[dict[str, Any]]]) -> Formatter:
     for known in _FORMATTERS.values():
         if known.function is function:
             return known
-    return Formatter(getattr(function, "__name__", "formatter"), "language_modeling", function)
+    name = getattr(function, "__name__", "formatter")
+    row_type = name.removeprefix("to_") if name.startswith("to_") else ""
+    return Formatter(name, row_type if row_type in get_args(RowType) else None, function)  # type: ignore[arg-type]
+
+
+def _every_formatter() -> list[Formatter]:
+    """All formatters; those of a package that cannot be imported are left out with a warning."""
+    for name in entry_points_of("formatters"):
+        try:
+            get_formatter(name)
+        except InputError as error:
+            logger.warning("%s", error)
+    return list(_FORMATTERS.values())
 
 
 def detect_formatter(columns: Iterable[str]) -> str:
@@ -125,29 +168,23 @@ def detect_formatter(columns: Iterable[str]) -> str:
             explain more of them (a ranking without its ranks is not a mere prompt).
     """
     found = set(map(str, columns))
-    sizes = {
-        known.name: max((len(names) for names in known.columns if names <= found), default=0)
-        for known in _FORMATTERS.values()
-    }
-    best = max(sizes.values(), default=0)
-    names = sorted(name for name, size in sizes.items() if size == best and size)
-    nearest = max(
-        ((len(wanted & found), known.name, wanted) for known in _FORMATTERS.values() for wanted in known.columns),
-        key=lambda candidate: candidate[0],
-        default=(0, "", frozenset[str]()),
-    )
-    if names and nearest[0] > best:
-        _, name, wanted = nearest
+    known = [(one.name, wanted) for one in _every_formatter() for wanted in one.columns]
+    most = max((len(wanted & found) for _, wanted in known), default=0)
+    nearest = [(name, wanted) for name, wanted in known if len(wanted & found) == most > 0]
+    fitting = sorted({name for name, wanted in nearest if wanted <= found})
+    if len(fitting) == 1:
+        return fitting[0]
+    told = listed(sorted(found)) or "(none)"
+    if fitting:
+        raise InputError(f"Columns {told} fit {' and '.join(fitting)}; name the one you mean.")
+    if others := sorted({name for name, wanted in known if wanted <= found}):
+        name, wanted = nearest[0]
         raise InputError(
-            f"Columns {listed(sorted(found))} are nearest to {name}, which also needs "
-            f"{', '.join(sorted(wanted - found))}. Mend the rows, or name the formatter you mean ({', '.join(names)})."
+            f"Columns {told} are nearest to {name}, which also needs {', '.join(sorted(wanted - found))}. Mend the "
+            f"rows, or name the formatter you mean ({', '.join(others)})."
         )
-    if len(names) == 1:
-        return names[0]
-    if names:
-        raise InputError(f"Columns {listed(sorted(found))} fit {' and '.join(names)}; name the one you mean.")
-    expected = "; ".join(f"{known.name}: {known.expected()}" for known in _FORMATTERS.values() if known.columns)
-    raise InputError(f"No formatter knows the columns {listed(sorted(found)) or '(none)'}. Expected {expected}.")
+    expected = "; ".join(f"{one.name}: {one.expected()}" for one in _every_formatter() if one.columns)
+    raise InputError(f"No formatter knows the columns {told}. Expected {expected}.")
 
 
 def text_of(row: Row, column: str) -> str:

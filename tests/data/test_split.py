@@ -1,0 +1,104 @@
+import unicodedata
+
+import datasets
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trl_kochat import format_dataset, split_by_prompt
+
+
+def rankings(prompts):
+    rows = [
+        {"prompt": prompt, "completion_0": "a", "completion_1": "b", "completion_2": "c", "ranking": [0, 1, 2]}
+        for prompt in prompts
+    ]
+    return format_dataset(rows, "kochatgpt_rm")
+
+
+def test_pairs_of_one_prompt_stay_together():
+    train, evaluation = split_by_prompt(rankings(f"질문 {i}" for i in range(40)), 0.25, seed=1)
+    prompts = [{row["prompt"][0]["content"] for row in side} for side in (train, evaluation)]
+    assert not prompts[0] & prompts[1]
+    assert (len(train), len(evaluation)) == (90, 30)
+
+
+def test_white_space_and_unicode_form_do_not_make_another_prompt():
+    forms = [unicodedata.normalize(form, "오늘 날씨 ① ㅋ") for form in ("NFC", "NFD", "NFKC", "NFKD")]
+    spellings = [*forms, " 오늘  날씨 ① ㅋ\n", "오늘\t날씨\u3000① ㅋ", "오늘날씨①ㅋ"]
+    dataset = datasets.Dataset.from_dict({"prompt": [*spellings, *(f"질문 {i}" for i in range(9))]})
+    for seed in range(20):
+        sides = [len(set(spellings) & set(side["prompt"])) for side in split_by_prompt(dataset, 0.5, seed=seed)]
+        assert sorted(sides) == [0, len(spellings)]
+
+
+def test_one_question_under_two_system_texts_is_one_prompt():
+    user = {"role": "user", "content": "왜?"}
+    prompts = [[user], [{"role": "system", "content": "짧게"}, user], [{"role": "user", "content": "뭐?"}]]
+    train, evaluation = split_by_prompt(datasets.Dataset.from_dict({"prompt": prompts}), 0.5)
+    assert sorted((len(train), len(evaluation))) == [1, 2]
+
+
+def test_the_order_of_rows_does_not_matter():
+    prompts = [f"질문 {i}" for i in range(50)]
+    held_out = [
+        set(split_by_prompt(datasets.Dataset.from_dict({"prompt": order}), 0.2)[1]["prompt"])
+        for order in (prompts, prompts[::-1])
+    ]
+    assert held_out[0] == held_out[1] and len(held_out[0]) == 10
+
+
+def test_the_order_of_spellings_does_not_matter():
+    """Which spelling of a prompt comes first must not decide the side it falls on."""
+    forms = [(f"질문 {i}번", f"질문{i}번", f"질 문 {i} 번") for i in range(40)]
+    held_out = []
+    for order in (slice(None), slice(None, None, -1)):
+        prompts = [spelling for spellings in forms for spelling in spellings[order]]
+        _, evaluation = split_by_prompt(datasets.Dataset.from_dict({"prompt": prompts}), 0.25)
+        held_out.append(set(evaluation["prompt"]))
+    assert held_out[0] == held_out[1] and len(held_out[0]) == 30
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.text(alphabet="가나 \n", max_size=4), min_size=1, max_size=30), st.floats(0.01, 0.99), st.integers()
+)
+def test_no_row_is_lost_and_no_prompt_is_on_both_sides(prompts, fraction, seed):
+    dataset = datasets.Dataset.from_dict({"prompt": prompts})
+    try:
+        train, evaluation = split_by_prompt(dataset, fraction, seed=seed)
+    except ValueError:
+        assert len({"".join(prompt.split()) for prompt in prompts}) < 2
+        return
+    assert sorted([*train["prompt"], *evaluation["prompt"]]) == sorted(prompts)
+    sides = [{"".join(prompt.split()) for prompt in side["prompt"]} for side in (train, evaluation)]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan"), None, "0.5"])
+def test_a_fraction_outside_0_and_1_is_an_error(fraction):
+    with pytest.raises(ValueError, match="eval_fraction is"):
+        split_by_prompt(rankings("ab"), fraction)
+
+
+def test_a_dataset_without_prompts_is_an_error():
+    with pytest.raises(ValueError, match="needs a column 'prompt'; there are text"):
+        split_by_prompt(datasets.Dataset.from_dict({"text": ["a"]}), 0.5)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[{"prompt": "a"}], datasets.DatasetDict(), datasets.Dataset.from_dict({"prompt": ["a"]}).to_iterable_dataset()],
+    ids=["list", "splits", "stream"],
+)
+def test_only_a_dataset_can_be_split(rows):
+    with pytest.raises(ValueError, match=f"takes a datasets.Dataset, .* not a {type(rows).__name__}"):
+        split_by_prompt(rows, 0.5)
+
+
+@pytest.mark.parametrize("prompt", [None, 3, [], [{"role": "user", "content": None}]])
+def test_a_prompt_that_is_no_text_is_an_error_with_its_row(prompt):
+    # As a table would hold them; Arrow has no column for a mixture.
+    dataset = datasets.Dataset.from_dict({"prompt": [prompt, prompt]})
+    with pytest.raises(ValueError, match=r"Row 0 \(counted from 0\): the prompt .* is neither text nor messages"):
+        split_by_prompt(dataset, 0.5)

@@ -1,0 +1,59 @@
+"""The split that keeps a prompt on one side."""
+
+from hashlib import blake2b
+from math import ceil
+from numbers import Real
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..text.prompts import first_user_text, prompt_key
+from ..text.shown import listed, shown
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) -> "tuple[Dataset, Dataset]":
+    """Split into train and eval rows so that no prompt stands on both sides.
+
+    Rows of one prompt stay together: the same text, or the same first user turn, whatever its spaces and Unicode form.
+    Prompts are ordered by a hash of text and seed, and the first `eval_fraction` of them, at least one, are held out:
+    the same prompt falls on the same side whatever the order of the rows, and nearly always so in another file, so
+    that one seed holds out the same prompts in all stages.
+
+    Args:
+        dataset ([`datasets.Dataset`]): Rows with a `prompt`, as text or as messages.
+        eval_fraction (`float`): Share of the distinct prompts to hold out, above 0 and below 1.
+        seed (`int`, *optional*, defaults to `42`): Another seed holds out other prompts.
+
+    Raises:
+        ValueError: It is no dataset or a stream, there is no `prompt` column, a prompt is no text, the fraction is not
+            between 0 and 1, or there are fewer than two prompts.
+    """
+    import datasets
+
+    if not isinstance(dataset, datasets.Dataset):
+        raise InputError(
+            f"split_by_prompt takes a datasets.Dataset, as format_dataset makes of rows, not a {type(dataset).__name__}."
+        )
+    if "prompt" not in dataset.column_names:
+        raise InputError(f"split_by_prompt needs a column 'prompt'; there are {listed(dataset.column_names)}.")
+    if not isinstance(eval_fraction, Real) or not 0 < eval_fraction < 1:
+        raise InputError(f"eval_fraction is {shown(eval_fraction)}; it must be above 0 and below 1.")
+    keys = []
+    spelt: dict[str, str] = {}  # key -> the first of its spellings in the alphabet, whatever the order of the rows
+    for number, prompt in enumerate(dataset["prompt"]):
+        try:
+            key, text = prompt_key(prompt), first_user_text(prompt)
+        except InputError as error:
+            raise InputError(f"Row {number} (counted from 0): {error}.") from error
+        keys.append(key)
+        spelt[key] = min(text, spelt.get(key, text))
+    ordered = sorted(spelt, key=lambda key: blake2b(f"{seed}\n{spelt[key]}".encode(), digest_size=16).digest())
+    if len(ordered) < 2:
+        raise InputError(f"Cannot split {len(keys)} rows with {len(ordered)} distinct prompts: at least 2 are needed.")
+    held_out = set(ordered[: min(ceil(eval_fraction * len(ordered)), len(ordered) - 1)])
+    train = [i for i, key in enumerate(keys) if key not in held_out]
+    evaluation = [i for i, key in enumerate(keys) if key in held_out]
+    return dataset.select(train), dataset.select(evaluation)
