@@ -114,7 +114,9 @@ def test_standard_preference_rows_are_shown_with_both_answers(capsys, model, wri
 def test_a_template_that_does_not_render_is_one_line(capsys, write_rows, tmp_path, template):
     folder = healthy(tmp_path / "model", chat_template=template)
     status, captured = preview(capsys, write_rows({"prompt": "가", "completion": "나"}), "--model", folder)
-    assert status == 2 and "Row 0 (counted from 0), with the roles user: the chat template" in captured.err
+    assert (
+        status == 2 and "Row 0 (counted from 0): a conversation with the roles user: the chat template" in captured.err
+    )
 
 
 def test_a_border_that_merges_is_told(capsys, tmp_path, write_rows):

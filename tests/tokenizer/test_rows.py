@@ -149,7 +149,7 @@ def test_a_row_far_down_in_a_dataset_is_named_by_its_number(tokenizer):
             tokenize_dataset(Dataset.from_list([good] * 1_500 + [row]), tokenizer)
     rows = [{"prompt": user("안녕?"), "completion": assistant("네")}] * 1_200
     rows[1_100] = {"prompt": [{"role": "고양이", "content": "야옹"}], "completion": assistant("네")}
-    with pytest.raises(ValueError, match=r"Row 1100 \(counted from 0\), with the roles 고양이"):
+    with pytest.raises(ValueError, match=r"Row 1100 \(counted from 0\): .* with the roles 고양이"):
         tokenize_dataset(Dataset.from_list(rows), tokenizer)
 
 

@@ -99,7 +99,7 @@ def _count(row: "TokenizedRow", ids: Sequence[int], max_length: int) -> str:
 
 
 def _lost(row: "TokenizedRow", max_length: int) -> list[str]:
-    from ..tokenizer.rows import losses_by_length
+    from ..encode import losses_by_length
 
     verbs = {"drops": "drops this row", "cuts": "cuts this row: the answer has no end"}
     return [

@@ -52,7 +52,7 @@ def refuse_half_characters(text: str) -> None:
     >>> refuse_half_characters("네 \\ud83d")
     Traceback (most recent call last):
         ...
-    ValueError: half a character ('\\ud83d', at 2), as a cut emoji leaves it; no tokenizer reads that
+    trl_kochat.errors.InputError: half a character ('\\ud83d', at 2), as a cut emoji leaves it; no tokenizer reads that
 
     Raises:
         ValueError: With the half and its position.

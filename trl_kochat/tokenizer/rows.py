@@ -5,7 +5,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from ..encode import Row, TokenizedRow, checked_rows, is_conversational, texts_of, tokenize_rows
+from ..encode import (
+    Row,
+    TokenizedRow,
+    checked_rows,
+    is_conversational,
+    losses_by_length,
+    texts_of,
+    tokenize_rows,
+)
 from .findings import Finding, Severity
 from .probes import HANGUL
 from .special_tokens import counted, learned_positions
@@ -171,23 +179,6 @@ def _check_length(subject: Subject, tokenized: Sequence[TokenizedRow], max_lengt
             f"{positions:,} or less.",
             measured={"rows": too_long, "positions": positions},
         )
-
-
-def losses_by_length(tokenized: Sequence[TokenizedRow], max_length: int) -> dict[str, dict[str, int]]:
-    """Trainer to what it does to rows that `max_length` is too short for, with their number.
-
-    `SFTTrainer` drops rows with no answer token left, `DPOTrainer` those whose prompt fills it, and both cut the
-    others; `RewardTrainer` drops whatever is longer (TRL 1.16, `truncation_mode="keep_start"`).
-    """
-    over = sum(row.length > max_length for row in tokenized)
-    full = sum(row.completion_start >= max_length for row in tokenized)
-    cuts = {"drops": full, "cuts": over - full}
-    return {
-        "preference": {"DPOTrainer": cuts, "RewardTrainer": {"drops": over}},
-        "prompt_completion": {"SFTTrainer": cuts},
-        "language_modeling": {"SFTTrainer": cuts},
-        "prompt_only": {"An online trainer": {"finds no room for an answer in": full}},
-    }[tokenized[0].type]
 
 
 def _severity(share: float) -> Severity:
