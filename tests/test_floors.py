@@ -15,6 +15,7 @@ FLOORS = {
     "plugins": 0,
     "processes": 0,
     "sample": 0,
+    "startup": 0,
     "text": 0,
     "versions": 0,
     "encode": 1,

@@ -1,0 +1,79 @@
+"""What a process that runs a command sets for itself, and that nobody else's process is touched."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from trl_kochat.startup import HARMLESS, is_news
+
+
+(BITSANDBYTES,) = HARMLESS
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment or None
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Failed to load CPU gemm_4bit_forward from kernels-community: No module named 'kernels'. Please make", False),
+        ("Failed to load CPU gemm_4bit_forward from kernels-community: the file is torn. Please make", True),
+        ("Something new is wrong with 4-bit.", True),
+    ],
+)
+def test_that_text_of_that_logger_is_left_out_and_nothing_else(text, shown):
+    where, _, reason = text.partition(": ")
+    record = logging.LogRecord(
+        BITSANDBYTES, logging.WARNING, "", 0, where + ": %s" if reason else where, (reason,), None
+    )
+    if not reason:
+        record.args = ()
+    assert is_news(record) == shown
+
+
+def test_telemetry_is_off_in_a_command_unless_asked_for():
+    code = """
+import os
+for given in (None, "0"):
+    os.environ.pop("HF_HUB_DISABLE_TELEMETRY", None)
+    if given is not None:
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = given
+    from trl_kochat.startup import begin_command
+    begin_command()
+    print(os.environ["HF_HUB_DISABLE_TELEMETRY"])
+import huggingface_hub.constants as constants
+print(constants.HF_HUB_DISABLE_TELEMETRY)
+"""
+    assert python(code).stdout.split() == ["1", "0", "False"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp949", "utf-8"])
+def test_what_a_console_cannot_show_is_written_as_its_escape(encoding):
+    code = """
+import os, sys
+sys.path.insert(0, os.getcwd())
+from trl_kochat.startup import begin_command
+begin_command()
+print("가 뛟 é 😀")
+"""
+    environment = {"PYTHONIOENCODING": encoding, "PYTHONPATH": ":".join(filter(None, sys.path))}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+    assert result.stdout.strip() == "가 뛟 é 😀".encode(encoding, "backslashreplace")
+
+
+def test_importing_the_package_sets_nothing():
+    code = """
+import logging, os, warnings
+before = dict(os.environ), list(warnings.filters)
+import trl_kochat, trl_kochat.startup
+assert (dict(os.environ), list(warnings.filters)) == before
+assert not logging.root.manager.loggerDict.get("bitsandbytes.backends.cpu.ops")
+print("as before")
+"""
+    result = python(code)
+    assert result.stdout == "as before\n", result.stderr

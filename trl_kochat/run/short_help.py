@@ -1,0 +1,57 @@
+"""What a recipe's `--help` shows: the twelve flags that people use."""
+
+import argparse
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+
+# Names, of which the first that the recipe takes is shown, and what is said of it.
+OFTEN = (
+    (("preset",), "cpu, gpu, or auto: gpu where there is a CUDA device"),
+    (("model_name_or_path",), "folder or Hub id of the model"),
+    (("dataset_name",), "files, folders, URLs or Hub ids with the raw rows, one or more"),
+    (("formatter",), "which formatter reads the rows, by name or as FILE.py:FUNCTION"),
+    (("output_dir",), "where adapter, checkpoints and report go"),
+    (("learning_rate",), "at its peak"),
+    (("per_device_train_batch_size",), "rows of one step on each device"),
+    (("max_steps",), "updates of the weights; -1 leaves it to --num_train_epochs"),
+    (("max_length", "max_completion_length"), "in tokens; what is longer is cut or left out, and counted"),
+    (("sft_adapter", "lora_r"), "what the adapter is to begin with: a folder, or the rank of a new one"),
+    (("resume_from_checkpoint",), "true goes on from the last whole checkpoint in --output_dir; or a path"),
+    (("dry_run",), "check and build everything, show examples, and stop before the first step"),
+)
+
+
+def short_help(recipe: str, known: Collection[str], presets: Mapping[str, Mapping[str, Any]]) -> str:
+    """
+    Args:
+        recipe (`str`): Its name.
+        known (`Collection[str]`): All flags that it takes.
+        presets (`Mapping`): Preset -> its values, which are shown.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"{recipe}.py",
+        usage="%(prog)s [--config FILE.yaml] [--FLAG VALUE ...]",
+        add_help=False,
+        epilog=f"--help_all lists all {len(known)}. A flag is a key of --config FILE.yaml, too: preset < file < flags.",
+    )
+    flags = parser.add_argument_group("flags that people use")
+    for names, text in OFTEN:
+        name = next((name for name in names if name in known), None)
+        if name is not None:
+            values = ", ".join(f"{preset} {_shown(of[name])}" for preset, of in presets.items() if name in of)
+            flags.add_argument(
+                f"--{name}", metavar="", help=text + (f" ({values})" if values else "").replace("%", "%%")
+            )
+    return parser.format_help()
+
+
+def _shown(value: Any) -> str:
+    """
+    >>> _shown(["/some/where/rows.jsonl"]), _shown("owner/name"), _shown(0.1)
+    ('rows.jsonl', 'owner/name', '0.1')
+    """
+    if isinstance(value, list):
+        return " ".join(map(_shown, value))
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else str(value)
