@@ -182,27 +182,30 @@ def test_what_cannot_be_meant_is_refused(settings, complaint):
 
 
 def test_what_rows_tell_before_training():
-    class Tokenizer:
-        eos_token_id = 9
+    tokenizer = tiny_tokenizer()
+    eos = tokenizer.eos_token_id
 
-    def look(max_length=4, packed=False, **columns):
-        dataset = Dataset.from_dict(columns) if columns else None
-        return look_at_rows(dataset, max_length=max_length, packed=packed, tokenizer=Tokenizer)
+    def look(max_length=4, **columns):
+        return look_at_rows(Dataset.from_dict(columns) if columns else None, tokenizer, max_length=max_length)
 
-    labels = [[-100, 2, 3, 9], [-100, 2, 3, 4], [-100, 2, 9]]
-    rows = [[1, 2, 3, 9], [1, 2, 3, 4], [1, 2, 9]]  # as long as allowed and whole, cut, short
+    labels = [[-100, 7, 8, eos], [-100, 7, 8, 9], [-100, 7, eos]]
+    rows = [[6, 7, 8, eos], [6, 7, 8, 9], [6, 7, eos]]  # as long as allowed and whole, cut, short
     assert look(input_ids=rows, labels=labels) == (pytest.approx(1 / 3), 3)
     assert look(input_ids=rows, labels=labels, max_length=None) == (None, 3)
-    assert look(input_ids=rows, packed=True) == (None, None)
     pairs = {"prompt_ids": [[1], [1, 2]], "chosen_ids": [[1], [1, 2]], "rejected_ids": [[1, 2], [1, 2, 3]]}
     assert look(**pairs) == (0.5, 1.5)
     assert look(input_ids=rows) == (pytest.approx(1 / 3), 4)
     assert look(prompt=["가"]) == look() == (None, None)
 
 
+def test_packed_rows_tell_what_was_cut_but_not_how_long_an_answer_is():
+    tokenizer = tiny_tokenizer()
+    packed = Dataset.from_dict({"input_ids": [[6, 7, 8, 9, 6, 7]], "seq_lengths": [[4, 2]]})
+    assert look_at_rows(packed, tokenizer, max_length=4, packed=True) == (0.5, None)
+
+
 def test_the_prompt_is_no_part_of_the_answers_length(tmp_path):
     trainer = sft_trainer(tmp_path, max_steps=1)
     tokenizer = trainer.processing_class
     answers = [len(tokenizer(row["completion"] + tokenizer.eos_token)["input_ids"]) for row in ROWS]
-    _, found = look_at_rows(trainer.train_dataset, max_length=None, packed=False, tokenizer=tokenizer)
-    assert found == median(answers)
+    assert look_at_rows(trainer.train_dataset, tokenizer) == (None, median(answers))

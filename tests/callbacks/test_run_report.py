@@ -61,7 +61,7 @@ def test_a_run_leaves_the_metrics_of_the_contract(tmp_path):
     assert found["before"] != found["after"]
     assert found["versions"].keys() >= {"python", "trl", "transformers", "torch", "trl_kochat"}
     assert found["run"]["status"] == "finished" and found["run"]["steps"] == 3
-    assert found["run"]["peak_memory"] > 2**20 and found["seconds"] > 0
+    assert found["seconds"] > 0
     assert found["run"]["peak_host_memory_mib"] > 50  # of this process, torch included
     assert [entry["step"] for entry in found["history"] if "loss" in entry] == [1, 2, 3]
 
@@ -69,7 +69,7 @@ def test_a_run_leaves_the_metrics_of_the_contract(tmp_path):
 def test_the_training_rows_are_measured_in_tokens(tmp_path):
     trainer = sft_trainer(tmp_path, max_steps=1, callbacks=[report_callback()])
     trainer.train()
-    lengths = metrics(tmp_path)["rows"]["lengths"]["input_ids"]
+    lengths = metrics(tmp_path)["rows"]["lengths"]["prompt and completion"]
     assert sum(lengths["counts"]) == lengths["rows"] == len(trainer.train_dataset)
     assert lengths["max"] == max(len(ids) for ids in trainer.train_dataset["input_ids"])
 
@@ -93,7 +93,7 @@ def test_every_part_keeps_its_own_mode(tmp_path):
     trainer = sft_trainer(tmp_path, max_steps=1)
     trainer.model.train()
     trainer.model.lm_head.eval()
-    from trl_kochat.callbacks.measuring import measuring
+    from trl_kochat.callbacks.looking import measuring
 
     with pytest.raises(RuntimeError, match="in the middle"), measuring(trainer.model):
         raise RuntimeError("in the middle")
@@ -213,11 +213,6 @@ def test_the_table_says_what_became_better(tmp_path, capsys):
     assert "↓ better" in lines["loss on"] and "↑ worse" in lines["Chinese"]
     assert "better" not in lines["KL"] and "worse" not in lines["KL"] and "↑" in lines["KL"]
     assert "my[bold]model" in printed
-
-
-def test_an_unknown_method_is_refused():
-    with pytest.raises(ValueError, match="sft, reward, dpo, ppo"):
-        report_callback(method="kto")
 
 
 def test_the_record_reads_back_what_it_wrote(tmp_path):

@@ -160,9 +160,11 @@ def test_answers_that_pairs_of_a_ranking_share_are_shown_once(tmp_path):
     assert sorted(shown) == sorted([("chosen", best), ("chosen", middle), ("rejected", middle), ("rejected", worst)])
 
 
-def test_a_reward_model_without_answers_to_score_says_what_to_give(tmp_path):
-    with pytest.raises(ValueError, match="'chosen' and 'rejected'"):
-        reward_trainer(tmp_path, max_steps=1, callbacks=[KoreanSamplesCallback()]).train()
+def test_a_reward_model_without_answers_to_score_says_what_to_give_and_trains(tmp_path, caplog):
+    trainer = reward_trainer(tmp_path, max_steps=1, callbacks=[KoreanSamplesCallback()])
+    trainer.train()
+    assert trainer.state.global_step == 1
+    assert caplog.text.count("'chosen' and 'rejected'") == 1  # of two rounds
 
 
 def test_answers_of_ppo_carry_their_score(tmp_path):

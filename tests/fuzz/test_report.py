@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tests.report.runs import LOGS, make_record
 from trl_kochat.report import (
-    METHODS,
     RunRecord,
     Sample,
     before_after_table,
@@ -45,7 +44,7 @@ ATTRIBUTES = {
     "xlink:href",
     "xmlns:xlink",
 }
-METHOD = st.sampled_from(METHODS)
+METHOD = st.sampled_from(tuple(LOGS))
 measured = st.dictionaries(st.sampled_from(("eval_loss", "accuracy", "kl")) | texts, numbers | st.none(), max_size=3)
 histories = st.lists(
     st.dictionaries(
@@ -64,7 +63,7 @@ lists = st.dictionaries(
     max_size=2,
 )
 records = st.fixed_dictionaries(
-    {"recipe": texts, "method": METHOD, "preset": texts, "model": texts},
+    {"recipe": texts, "method": METHOD | texts, "preset": texts, "model": texts},
     optional={
         "seconds": st.floats(0, 1e12),
         "before": measured,
@@ -80,7 +79,7 @@ records = st.fixed_dictionaries(
                 "made": texts,
                 "dropped": st.dictionaries(texts, numbers, max_size=2) | st.none(),
                 "lengths": st.dictionaries(
-                    st.sampled_from(("input_ids", "chosen_ids")) | texts,
+                    st.sampled_from(("prompt", "chosen")) | texts,
                     st.lists(st.integers(0, 10**6), min_size=1, max_size=4).map(histogram),
                     max_size=2,
                 ),
@@ -99,7 +98,7 @@ records = st.fixed_dictionaries(
                 "max_steps": st.integers(0, 10**20) | st.none(),
                 "resumed_from": st.lists(st.integers(), max_size=2),
                 "output_dir": texts | st.none(),
-                "peak_memory": st.integers(0, 10**20) | st.none(),
+                "peak_host_memory_mib": st.integers(0, 10**20) | st.none(),
                 "settings": st.dictionaries(texts, values, max_size=2),
             },
         ),

@@ -21,13 +21,16 @@ LOGS = {
         "logps/chosen": -60.0,
         "logps/rejected": -70.0,
     },
-    "ppo": {"reward": 0.3, "kl": 2.0, "entropy": 1.4, "completions/mean_length": 30.0},
+    "ppo": {"reward": 0.3, "kl": 2.0, "entropy": 1.4, "completions/mean_length": 30.0, "ppo/policy_loss": 0.1},
+    # A method that the report knows nothing of.
+    "grpo": {"reward": 0.3, "rewards/polite/mean": 0.3, "rewards/polite/std": 0.1, "clip_ratio/low_mean": 0.0},
 }
 MEASURED = {
     "sft": {"eval_loss": 2.0},
     "reward": {"accuracy": 0.5, "margin": 0.0},
     "dpo": {"accuracy": 0.5, "margin": 0.0, "preferred": 0.4, "logps_chosen": -60.0},
     "ppo": {"reward": -1.0, "reward_std": 1.0, "kl": 0.0, "eos_rate": 0.5, "mean_length": 30.0},
+    "grpo": {},
 }
 
 
@@ -48,14 +51,20 @@ def make_record(method: str = "sft", **changes) -> RunRecord:
             "dropped": {"identical": 1},
             "train": 7,
             "eval": 2,
-            "lengths": {"input_ids": histogram([3, 5, 5, 8, 13])},
+            "lengths": {"prompt and completion": histogram([3, 5, 5, 8, 13])},
         },
         "tokenizer": [{"code": "pad_is_eos", "severity": "error", "fixed": True, "message": "pad was eos"}],
         "before": dict(MEASURED[method]),
         "after": {key: value + 0.25 for key, value in MEASURED[method].items()},
         "versions": {"trl": "1.16.0"},
         "run": {"status": "finished", "reason": None, "command": "python recipes/x.py", "seed": 42, "steps": 5}
-        | {"max_steps": 5, "peak_memory": 2**30, "output_dir": "runs/x", "device": "CPU, 1 threads", "settings": {}},
+        | {
+            "max_steps": 5,
+            "peak_host_memory_mib": 1024.0,
+            "output_dir": "runs/x",
+            "device": "CPU, 1 threads",
+            "settings": {},
+        },
         "history": history,
     }
     return RunRecord(**values | changes)

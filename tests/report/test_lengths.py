@@ -2,7 +2,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_kochat.report.lengths import histogram, token_lengths
+from trl_kochat.report.lengths import first_rows, histogram, token_lengths
 
 from ..tiny_lm import tiny_tokenizer
 
@@ -17,19 +17,19 @@ def test_every_row_is_in_one_bin(lengths):
 
 def test_columns_of_ids_are_counted_and_others_are_not():
     dataset = Dataset.from_dict({"chosen_ids": [[1, 2], [3]], "rejected_ids": [[1], [1, 2, 3]], "text": ["a", "b"]})
-    assert token_lengths(dataset) == {"chosen_ids": [2, 1], "rejected_ids": [1, 3]}
+    assert token_lengths(dataset) == {"chosen": [2, 1], "rejected": [1, 3]}
 
 
 def test_a_large_dataset_is_looked_at_in_part():
-    assert len(token_lengths(Dataset.from_dict({"input_ids": [[1]] * 9}), max_rows=4)["input_ids"]) == 4
+    assert len(first_rows(Dataset.from_dict({"input_ids": [[1]] * 9}), max_rows=4)) == 4
 
 
 def test_prompts_that_are_not_tokenized_yet_are():
     tokenizer = tiny_tokenizer()
     text = Dataset.from_dict({"prompt": ["점심 뭐 먹지?"]})
-    assert token_lengths(text, tokenizer)["prompt_ids"] == [len(tokenizer("점심 뭐 먹지?")["input_ids"])]
+    assert token_lengths(text, tokenizer)["prompt"] == [len(tokenizer("점심 뭐 먹지?")["input_ids"])]
     messages = Dataset.from_dict({"prompt": [[{"role": "user", "content": "점심 뭐 먹지?"}]]})
-    (length,) = token_lengths(messages, tokenizer)["prompt_ids"]
+    (length,) = token_lengths(messages, tokenizer)["prompt"]
     assert length > len(tokenizer("점심 뭐 먹지?")["input_ids"])  # the template's own tokens
 
 

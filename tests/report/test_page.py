@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from trl_kochat.report import METHODS, RunRecord, Sample, write_comparison, write_page
+from trl_kochat.report import RunRecord, Sample, write_comparison, write_page
 from trl_kochat.report.lengths import histogram
 
 from .runs import COURSE_PROMPT, LOGS, make_run
@@ -43,7 +43,7 @@ def squeezed(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LOGS)
 def test_the_page_of_each_method_shows_its_curves(tmp_path, method):
     page = page_of(make_run(tmp_path, method))
     pictures = {path.stem for path in (tmp_path / "report").glob("*.png")}
@@ -56,7 +56,7 @@ def test_the_page_of_each_method_shows_its_curves(tmp_path, method):
 
 @pytest.mark.parametrize("make", ["run", "comparison"])
 def test_the_page_needs_nothing_but_itself(tmp_path, make):
-    folders = [make_run(tmp_path / method, method) for method in METHODS]
+    folders = [make_run(tmp_path / method, method) for method in LOGS]
     path = tmp_path / "comparison.html"
     if make == "comparison":
         write_comparison(folders, path)
@@ -194,7 +194,7 @@ def test_facts_that_nobody_knows_are_left_out(tmp_path):
 
 
 def test_ids_in_drawings_are_unique_on_a_page(tmp_path):
-    folders = [make_run(tmp_path / method, method) for method in METHODS]
+    folders = [make_run(tmp_path / method, method) for method in LOGS]
     write_comparison(folders, tmp_path / "comparison.html")
     for path in (tmp_path / "comparison.html", write_page(folders[2])):
         html = path.read_text(encoding="utf-8")
@@ -264,7 +264,6 @@ def test_numbers_of_any_size_have_a_page(tmp_path, value):
 def test_both_memories_are_on_the_page(tmp_path):
     run = {
         "status": "finished",
-        "peak_memory": 3 * 2**30,
         "peak_host_memory_mib": 512.0,
         "peak_device_memory_mib": 3072.0,
     }

@@ -7,12 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trl_kochat.errors import InputError
 from trl_kochat.report import RunRecord
+from trl_kochat.report.lengths import histogram
 from trl_kochat.report.record import plain, to_json, write_atomically
 
 from .runs import make_record
 
 
+HISTOGRAM = histogram([1, 2])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
@@ -51,11 +54,12 @@ def test_a_key_of_a_later_version_is_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [("{", "not JSON"), ("[]", "no run"), ('{"recipe": "x"}', "no run")]
+    ("content", "complaint"),
+    [("{", "line 1 column 2"), ("[]", "it is no object"), ('{"recipe": "x"}', "it has no method, preset, model")],
 )
 def test_a_file_that_is_no_report_is_refused(tmp_path, content, complaint):
     (tmp_path / "metrics.json").write_text(content)
-    with pytest.raises(ValueError, match=complaint.replace("no run", "is not a run report")):
+    with pytest.raises(InputError, match=f"metrics.json is not a run report: .*{complaint}"):
         RunRecord.load(tmp_path)
 
 
@@ -70,27 +74,35 @@ def test_writing_that_fails_leaves_the_last_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"history": None}, r"its content\.history holds None, not a list"),
-        ({"history": [{"step": []}]}, r"history\.0\.step holds \[\], not a number"),
-        ({"before": {"kl": "x"}}, r"before\.kl holds 'x', not a number or null"),
-        ({"rows": {"lengths": {"input_ids": {}}}}, r"lengths\.input_ids has no 'counts'"),
-        ({"run": {"settings": 3}}, r"run\.settings holds 3, not an object"),
-        ({"method": "other"}, "Unknown method 'other'"),
+        ({"history": None}, "'history' expected a list, got NoneType"),
+        ({"history": [{"step": []}]}, "entry 0 has no step"),
+        ({"before": {"kl": "x"}}, r"before\['kl'\]' with value 'x'"),
+        ({"rows": {"lengths": {"input_ids": {}}}}, "input_ids has no counts"),
+        ({"rows": {"lengths": {"input_ids": HISTOGRAM | {"edges": [3]}}}}, "1 edges are no histogram"),
+        ({"run": {"settings": 3}}, "'settings' expected a dict, got int"),
+        ({"method": 3}, "'method' expected str, got int"),
+        ({"distributions": {"before": {"chosen": ["x"]}}}, r"chosen'\]\[0\]' with value 'x'"),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_its_place(tmp_path, change, complaint):
     make_record().save(tmp_path)
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(InputError, match=complaint):
         RunRecord.load(tmp_path)
 
 
 def test_bytes_that_are_no_text_are_refused_in_our_words(tmp_path):
     (tmp_path / "metrics.json").write_bytes(b'{"recipe": "\xff"}')
-    with pytest.raises(ValueError, match="is not JSON: byte 0xff at 12 is not UTF-8") as refused:
+    with pytest.raises(InputError, match="is not a run report: .*byte 0xff in position 12"):
         RunRecord.load(tmp_path)
-    assert type(refused.value) is ValueError
+
+
+def test_what_was_said_again_and_again_is_one_warning_with_its_steps(tmp_path):
+    said = {"health/code": "look_failed", "health/message": "A round of samples failed."}
+    make_record(history=[{"step": step, **said} for step in (0, 2)]).save(tmp_path)
+    warnings = json.loads((tmp_path / "metrics.json").read_text())["warnings"]
+    assert warnings == [{"code": "look_failed", "message": "A round of samples failed.", "steps": [0, 2]}]
 
 
 def test_half_a_character_comes_back_from_the_file(tmp_path):

@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Collection
-from statistics import fmean, median
+from statistics import median
 from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..encode import answer_lengths, count_cut, count_rows
 from ..errors import InputError
-from ..report.lengths import MAX_ROWS
+from ..report.lengths import first_rows
 from .health_rules import RULES, Log
+from .looking import looking
 
 
 logger = logging.getLogger(__name__)
@@ -67,9 +69,14 @@ class HealthGuardCallback(TrainerCallback):
     ) -> TrainerControl:
         dataset = getattr(train_dataloader, "dataset", None)
         max_length = getattr(args, "max_length", None)
-        rows_cut, answer_length = look_at_rows(
-            dataset, max_length=max_length, packed=getattr(args, "packing", False), tokenizer=processing_class
-        )
+        rows_cut, answer_length = None, None
+        with looking("A look at the training rows", state):
+            rows_cut, answer_length = look_at_rows(
+                dataset,
+                getattr(processing_class, "tokenizer", processing_class),
+                max_length=max_length,
+                packed=getattr(args, "packing", False),
+            )
         self._log = Log(
             max_steps=state.max_steps,
             max_kl=self.max_kl,
@@ -104,8 +111,8 @@ class HealthGuardCallback(TrainerCallback):
         return self.on_step_end(args, state, control)
 
     def _judge(self, state: TrainerState, control: TrainerControl) -> TrainerControl:
-        for entry in state.log_history[self._read :]:
-            self._log.add(entry)
+        for logged in state.log_history[self._read :]:
+            self._log.add(logged)
         self._read = len(state.log_history)
         for code, rule in self._rules.items():
             if code in self._log.fired:
@@ -114,42 +121,31 @@ class HealthGuardCallback(TrainerCallback):
             if message is None:
                 continue
             self._log.fired.add(code)
-            state.log_history.append(
-                {"epoch": state.epoch, "health/code": code, "health/message": message, "step": state.global_step}  # type: ignore[dict-item]
-            )
+            entry: dict[str, Any] = {
+                "epoch": state.epoch,
+                "health/code": code,
+                "health/message": message,
+                "step": state.global_step,
+            }
+            if self.action == "stop":
+                entry["health/stopped"] = 1
+                control.should_training_stop = True
+            state.log_history.append(entry)
             self._read = len(state.log_history)
             if state.is_world_process_zero:
                 logger.warning("Step %d: %s", state.global_step, message)
-            if self.action == "stop":
-                control.should_training_stop = True
         return control
 
 
 def look_at_rows(
-    dataset: Any, *, max_length: int | None, packed: bool, tokenizer: Any
+    dataset: Any, tokenizer: Any, *, max_length: int | None = None, packed: bool = False
 ) -> tuple[float | None, float | None]:
     """Share of the tokenized rows that lose their end to `max_length`, and the median length of their answers.
 
-    `None` where the rows do not tell: prompts alone, packed rows, a streamed dataset, no tokens yet.
+    `None` where the rows do not tell: prompts alone, a streamed dataset, no tokens yet; packed rows have no length.
     """
-    names = set(getattr(dataset, "column_names", None) or ())
-    if packed or not hasattr(dataset, "__len__") or not names or not len(dataset):
+    rows = first_rows(dataset)
+    if rows is None or not (lengths := answer_lengths(rows)):
         return None, None
-    rows = dataset.select(range(min(MAX_ROWS, len(dataset)))).with_format(None)
-    if {"prompt_ids", "chosen_ids", "rejected_ids"} <= names:  # DPO cuts prompt and answer together, batch by batch
-        prompts, chosen, rejected = (list(map(len, rows[f"{n}_ids"])) for n in ("prompt", "chosen", "rejected"))
-        longest = [p + max(c, r) for p, c, r in zip(prompts, chosen, rejected, strict=True)]
-        cut = None if max_length is None else fmean(length > max_length for length in longest)
-        return cut, median(chosen)
-    if "input_ids" not in names:
-        return None, None
-    # SFT cuts before it trains: a row of exactly that length that does not end in EOS has lost its end.
-    eos = getattr(tokenizer, "eos_token_id", None)
-    cut = None
-    if max_length is not None:
-        cut = fmean(len(ids) == max_length and ids[-1] != eos for ids in rows["input_ids"])
-    # What carries a loss is the answer.
-    answers = (
-        sum(label != -100 for label in labels) for labels in rows["labels" if "labels" in names else "input_ids"]
-    )
-    return cut, median(answers)
+    cut = None if max_length is None else count_cut(rows, tokenizer, max_length) / count_rows(rows)
+    return cut, None if packed else median(lengths)

@@ -16,18 +16,11 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 from ..report import RunRecord, before_after_table, report_folder, write_page
 from ..report.lengths import histogram, token_lengths
-from ..report.machine import (
-    command_line,
-    device_name,
-    in_mib,
-    installed_versions,
-    peak_device_memory,
-    peak_host_memory,
-    peak_memory,
-)
+from ..report.machine import command_line, device_name, installed_versions, peak_memory
 from ..report.record import RUN, plain
 from ..report.settings import settings_of
-from .measuring import measuring, policy_of
+from ..tokenizer import check_tokenizer
+from .looking import looking, measuring, method_of, model_in, tokenizer_of
 
 
 logger = logging.getLogger(__name__)
@@ -37,7 +30,7 @@ logger = logging.getLogger(__name__)
 WRITING_SHARE, DRAWING_SHARE = 0.01, 0.003
 
 
-class Paced:
+class Throttle:
     """Do something again and again, at most for a given share of the time."""
 
     def __init__(self, share: float, action: Callable[[], None]):
@@ -59,56 +52,61 @@ class Paced:
 class RunReportCallback(TrainerCallback):
     """Keep `<output_dir>/report/`: measures before and after on the same rows, curves, what ran and on what.
 
-    The report is written while training goes on, so that a killed run leaves one too. Use it around `train()` as a
-    context manager, and an exception or Ctrl-C is written into the report before it goes its way:
+    It needs no argument with any trainer of transformers or TRL. The report is written while training goes on, so that
+    a killed run leaves one too. Use it around `train()` as a context manager, and an exception or Ctrl-C is written
+    into the report before it goes its way:
 
     ```python
-    report = RunReportCallback(recipe="dpo_orca", method="dpo", preset="cpu", model=name, rows=rows, evaluate=measure)
-    trainer = DPOTrainer(..., callbacks=[report])
+    report = RunReportCallback()
+    trainer = GRPOTrainer(..., callbacks=[report])
     with report:
         trainer.train()
     ```
 
+    What cannot be measured or written is said in one line and stands in the report; training goes on.
+
     Args:
-        recipe (`str`): Name of the recipe.
-        method (`str`): `sft`, `reward`, `dpo` or `ppo`: decides which curves the page shows.
-        preset (`str`): Name of the settings.
-        model (`str`): The model that training starts from.
-        rows (`Mapping`): `read`, `made`, `dropped` (reason -> count), `train`, `eval`; what is not known may be absent.
-        tokenizer_findings (`Sequence`): What the tokenizer check found: mappings or dataclasses.
+        recipe (`str`, *optional*): Name of the run; that of `output_dir` if not given.
+        method (`str`, *optional*): Name of the method; that of the arguments' class (`DPOConfig`: `dpo`) if not given.
+        preset (`str`, *optional*, defaults to `"custom"`): Name of the settings.
+        model (`str`, *optional*): The model that training starts from; what its config says if not given.
+        rows (`Mapping`, *optional*): `read`, `made`, `dropped` (reason -> count), `train`, `eval`, as far as known; the
+            rows that are trained on are counted if not given.
+        tokenizer_findings (`Sequence`, *optional*): What the tokenizer check found, mappings or dataclasses; the check
+            is made if not given.
         evaluate (`Callable`, *optional*): `evaluate(model)` measures the model on held-out rows. It is called before the
             first step and after the last one, on every process, in evaluation mode. Numbers go to `before` and `after`;
             lists of numbers (scores of every row, say) go to the histograms.
         output_dir (`str` or `Path`, *optional*): Where `report/` goes; the trainer's own if not given.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): For a trainer that was given none.
     """
 
     def __init__(
         self,
         *,
-        recipe: str,
-        method: str,
-        preset: str,
-        model: str,
-        rows: Mapping[str, Any],
-        tokenizer_findings: Sequence[Any] = (),
+        recipe: str | None = None,
+        method: str | None = None,
+        preset: str = "custom",
+        model: str | None = None,
+        rows: Mapping[str, Any] | None = None,
+        tokenizer_findings: Sequence[Any] | None = None,
         evaluate: Callable[[PreTrainedModel], Mapping[str, float | Sequence[float]]] | None = None,
         output_dir: str | os.PathLike[str] | None = None,
+        tokenizer: Any = None,
     ):
+        # What is not given is filled in when training begins.
         self.record = RunRecord(
-            recipe=recipe,
-            method=method,
-            preset=preset,
-            model=model,
-            rows=plain(rows),
-            tokenizer=[plain(finding) for finding in tokenizer_findings],
+            recipe=recipe or "", method=method or "", preset=preset, model=model or "", rows=plain(rows or {})
         )
         self.folder = None if output_dir is None else report_folder(output_dir)
+        self._findings = tokenizer_findings
+        self._tokenizer = tokenizer
         self._evaluate = evaluate
-        self._writes = False  # true on the main process, once training began
+        self._state: TrainerState | None = None  # once training began
         self._started = 0.0
         self._seconds_before = 0.0
-        self._write_numbers = Paced(WRITING_SHARE, self._save)
-        self._write_page = Paced(DRAWING_SHARE, self._draw)
+        self._write_numbers = Throttle(WRITING_SHARE, self._save)
+        self._write_page = Throttle(DRAWING_SHARE, self._draw)
 
     # The context manager: a callback is not told of exceptions.
 
@@ -118,35 +116,32 @@ class RunReportCallback(TrainerCallback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None or not self._writes or self.record.run["status"] != "running":
+        run = self.record.run
+        if error is None or self._state is None or run["status"] != "running":
             return
         interrupted = isinstance(error, KeyboardInterrupt)
-        self.record.run["status"] = "interrupted" if interrupted else "failed"
+        run["status"] = "interrupted" if interrupted else "failed"
         said = str(error) or "Ctrl-C" if interrupted else f"{type(error).__name__}: {error}"
-        self.record.run["reason"] = said[:1000]
+        run["reason"] = said[:1000]
         self._write()
-        logger.warning("The run did not finish; what it had is in %s", self.folder)
+        if self._state.is_world_process_zero:
+            logger.warning("The run did not finish; what it had is in %s", self.folder)
 
     # Events
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        train_dataloader: Any = None,
-        processing_class: Any = None,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         assert args.output_dir is not None  # TrainingArguments fills it in
-        folder = self.folder = self.folder or report_folder(args.output_dir)
-        self._writes = state.is_world_process_zero
-        self._started = time.perf_counter()
-        record = self.record
+        self.folder = self.folder or report_folder(args.output_dir)
+        self._state, self._started, self._seconds_before = state, time.perf_counter(), 0.0
+        record, model = self.record, model_in(kwargs["model"])
+        record.recipe = record.recipe or Path(args.output_dir).resolve().name
+        record.method = record.method or method_of(args)
+        config = getattr(model, "config", None)
+        record.model = record.model or getattr(config, "name_or_path", "") or type(model).__name__
         record.versions = installed_versions()
-        record.history = state.log_history
-        record.before, record.after, record.distributions, self._seconds_before = {}, {}, {}, 0.0
+        record.before, record.after, record.distributions = {}, {}, {}
         record.run = {
             **RUN,
             "command": command_line(),
@@ -156,51 +151,77 @@ class RunReportCallback(TrainerCallback):
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "max_steps": state.max_steps,
             "output_dir": str(args.output_dir),
-            "settings": settings_of(args, policy_of(model)),
         }
-        dataset = getattr(train_dataloader, "dataset", None)
-        lengths = {name: histogram(values) for name, values in token_lengths(dataset, processing_class).items()}
-        if lengths:
-            record.rows["lengths"] = lengths
+        self._describe(args, state, **kwargs)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-
         if state.global_step > 0:
-            self._take_up(folder, state.global_step)
+            self._take_up(state.global_step)
         else:
             self._measure(model, "before")
-        if self._writes:
-            self._write()
+        self._write()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.record.history = state.log_history
         self.record.run["steps"] = state.global_step
-        if self._writes:
+        if state.is_world_process_zero:
             self._write_numbers.when_due()
             self._write_page.when_due()
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        dataset = getattr(kwargs.get("eval_dataloader"), "dataset", None)
+        if hasattr(dataset, "__len__"):
+            self.record.rows.setdefault("eval", len(dataset))  # type: ignore[arg-type]
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         record = self.record
-        record.history = state.log_history
         record.run["steps"] = state.global_step
         self._measure(model, "after")
         record.run["status"] = "finished" if state.global_step >= state.max_steps else "stopped"
         if record.run["status"] == "stopped":
-            warnings = [entry["health/message"] for entry in state.log_history if "health/message" in entry]
-            record.run["reason"] = warnings[-1] if warnings else "a callback asked for it"
-        if self._writes:
-            self._write()
+            stopped = [entry["health/message"] for entry in state.log_history if "health/stopped" in entry]
+            record.run["reason"] = stopped[-1] if stopped else "a callback asked for it"
+        self._write()
+        if state.is_world_process_zero:
             console = Console()
             if record.before or record.after:
                 console.print(before_after_table(record))
             console.print(f"Run report: {self.folder}", markup=False, highlight=False, soft_wrap=True)
 
-    def _take_up(self, folder: Path, step: int) -> None:
+    def _describe(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        *,
+        model: Any = None,
+        train_dataloader: Any = None,
+        processing_class: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """What the trainer tells of settings, rows and tokenizer."""
+        record = self.record
+        with looking("The list of settings", state):
+            record.run["settings"] = settings_of(args, model_in(model))
+        dataset = getattr(train_dataloader, "dataset", None)
+        with looking("Counting the training rows", state):
+            if hasattr(dataset, "__len__"):
+                record.rows.setdefault("train", len(dataset))  # type: ignore[arg-type]
+            if lengths := token_lengths(dataset, self._tokenizer or processing_class):
+                record.rows["lengths"] = {name: histogram(values) for name, values in lengths.items()}
+        with looking("The tokenizer check", state):
+            findings = self._findings
+            if findings is None:
+                findings = check_tokenizer(tokenizer_of(self._tokenizer or processing_class), model_in(model))
+            record.tokenizer = [plain(finding) for finding in findings]
+
+    def _take_up(self, step: int) -> None:
         """On a resumed run the first measures are those of its first part: the model is not the first one any more."""
+        assert self.folder is not None
         try:
-            earlier = RunRecord.load(folder)
+            earlier = RunRecord.load(self.folder)
         except ValueError as error:
             logger.warning("Resuming at step %d without the measures from before training. %s", step, error)
             return
@@ -213,26 +234,30 @@ class RunReportCallback(TrainerCallback):
     def _measure(self, model: Any, moment: str) -> None:
         if self._evaluate is None:
             return
-        with measuring(model):
-            measured = plain(self._evaluate(policy_of(model)))
-        numbers = {name: value for name, value in measured.items() if not isinstance(value, list)}
-        setattr(self.record, moment, numbers)
-        lists = {name: value for name, value in measured.items() if isinstance(value, list)}
-        if lists:
-            self.record.distributions[moment] = lists
+        assert self._state is not None
+        with looking(f"Measuring {moment} training", self._state):
+            with measuring(model):
+                measured = plain(self._evaluate(model_in(model)))
+            lists = {name: value for name, value in measured.items() if isinstance(value, list)}
+            setattr(self.record, moment, {name: value for name, value in measured.items() if name not in lists})
+            if lists:
+                self.record.distributions[moment] = lists
 
     def _write(self) -> None:
-        self._write_numbers.now()
-        self._write_page.now()
+        assert self._state is not None
+        if self._state.is_world_process_zero:
+            self._write_numbers.now()
+            self._write_page.now()
 
     def _save(self) -> None:
-        assert self.folder is not None
-        self.record.seconds = self._seconds_before + time.perf_counter() - self._started
-        self.record.run["peak_memory"] = peak_memory()
-        self.record.run["peak_host_memory_mib"] = in_mib(peak_host_memory())
-        self.record.run["peak_device_memory_mib"] = in_mib(peak_device_memory())
-        self.record.save(self.folder)
+        assert self.folder is not None and self._state is not None
+        with looking("Writing the report's numbers", self._state):
+            self.record.history = self._state.log_history
+            self.record.seconds = self._seconds_before + time.perf_counter() - self._started
+            self.record.run |= peak_memory()
+            self.record.save(self.folder)
 
     def _draw(self) -> None:
-        assert self.folder is not None
-        write_page(self.folder, png=self.record.run["status"] != "running")
+        assert self.folder is not None and self._state is not None
+        with looking("Drawing the report's page", self._state):
+            write_page(self.folder, png=self.record.run["status"] != "running")

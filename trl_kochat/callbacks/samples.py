@@ -7,10 +7,18 @@ from statistics import fmean
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
+from peft import PeftModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    GenerationMixin,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from ..data.load import load_rows
 from ..errors import InputError
@@ -20,7 +28,7 @@ from ..report import Sample, append_samples, read_samples, report_folder, write_
 from ..report.samples import prompt_text
 from ..text.health import summarize_health
 from ..text.shown import printable
-from .measuring import measuring, policy_of
+from .looking import looking, measuring, model_in, tokenizer_of
 from .trackers import Trackers
 
 
@@ -35,12 +43,13 @@ Messages = Sequence[Mapping[str, str]]
 class KoreanSamplesCallback(TrainerCallback):
     """Show what the model says to the same prompts before, while and after it trains.
 
-    Answers go to the terminal, to `<output_dir>/report/samples.jsonl`, and as a table to wandb, trackio and TensorBoard
-    where the run reports to them. Their means (`samples/repetition`, `samples/hanja`, `samples/latin`,
-    `samples/eos_rate`, `samples/mean_length`, `samples/score`) also go to the trainer's log history, where
-    [`HealthGuardCallback`] and the run report find them.
+    It needs no argument with a trainer of a language model. Answers go to the terminal, to
+    `<output_dir>/report/samples.jsonl`, and as a table to wandb, trackio and TensorBoard where the run reports to them.
+    Their means (`samples/repetition`, `samples/hanja`, `samples/latin`, `samples/eos_rate`, `samples/mean_length`,
+    `samples/score`) also go to the trainer's log history, where [`HealthGuardCallback`] and the run report find them.
 
-    A reward model generates nothing: given preference rows, it scores their chosen and rejected answers.
+    A reward model generates nothing: given preference rows, it scores their chosen and rejected answers. A round that
+    fails is said in one line and stands in the report; training goes on.
 
     Args:
         prompts: Strings, conversations, or rows with a `prompt` (a list or a dataset); or a file of such rows, see
@@ -53,6 +62,7 @@ class KoreanSamplesCallback(TrainerCallback):
         score (`Callable`, *optional*): `score(prompts, answers)` gives a number, or `None`, for each answer: the reward
             of PPO with `score=trainer.score_answers`.
         output_dir (`str` or `Path`, *optional*): Where `report/` goes; the trainer's own if not given.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): For a trainer that was given none.
         generation_kwargs: Passed to [`generate_answers`]: `stop_strings`, `do_sample`, `temperature`, `seed`, ...
             Greedy unless told otherwise, so that two rounds differ by the model alone.
 
@@ -69,6 +79,7 @@ class KoreanSamplesCallback(TrainerCallback):
         batch_size: int = 8,
         score: Callable[[Sequence[Any], Sequence[str]], Sequence[float | None]] | None = None,
         output_dir: str | os.PathLike[str] | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         **generation_kwargs: Any,
     ):
         if every is not None and every < 1:
@@ -77,6 +88,7 @@ class KoreanSamplesCallback(TrainerCallback):
         self.every = every
         self.score = score
         self.folder = None if output_dir is None else report_folder(output_dir)
+        self._tokenizer = tokenizer
         self._generation = {
             "max_new_tokens": max_new_tokens,
             "batch_size": batch_size,
@@ -93,9 +105,10 @@ class KoreanSamplesCallback(TrainerCallback):
         self._trackers = Trackers(args.report_to, args.output_dir)
         self._round_every = self.every or max(1, state.max_steps // 4)
         if state.is_world_process_zero:
-            # A resumed run goes on from its checkpoint: what an earlier run answered after that is answered again.
-            kept = [s for s in read_samples(self.folder) if s.step <= state.global_step] if state.global_step else []
-            write_samples(self.folder, kept)
+            with looking("Keeping earlier samples", state):
+                # A resumed run goes on from its checkpoint: what an earlier run answered after it is answered again.
+                earlier = read_samples(self.folder) if state.global_step else []
+                write_samples(self.folder, [sample for sample in earlier if sample.step <= state.global_step])
         self._last_round = state.global_step
         if state.global_step == 0:
             self._round(args, state, **kwargs)
@@ -119,28 +132,38 @@ class KoreanSamplesCallback(TrainerCallback):
         state: TrainerState,
         *,
         model: Any,
-        processing_class: Any,
+        processing_class: Any = None,
         tracked: bool = True,
         **kwargs: Any,
     ) -> None:
         self._last_round = step = state.global_step
-        model = policy_of(model)
-        with measuring(model):
-            answer = self._generate if _generates(model) else self._score_rows
-            samples = answer(model, processing_class, step)
+        samples: list[Sample] = []
+        with looking("A round of samples", state):
+            tokenizer = self._tokenizer or tokenizer_of(processing_class)
+            with measuring(model):
+                samples = self._answers(model_in(model), tokenizer, step)
         if args.world_size > 1:  # every process says what the first one does, so that all of them judge alike
-            broadcast_object_list(samples)
+            said = [samples]
+            broadcast_object_list(said)
+            samples = said[0]
+        if not samples:
+            return
         numbers = summarize(samples)
         state.log_history.append({"epoch": state.epoch, **numbers, "step": step})
-        if state.is_world_process_zero:
-            assert self.folder is not None
+        if not state.is_world_process_zero:
+            return
+        assert self.folder is not None
+        with looking("Keeping the samples", state):
             append_samples(self.folder, samples)
             Console().print(samples_table(samples))
             if tracked:
                 rows = [_cells(sample) for sample in read_samples(self.folder)]
                 self._trackers.log(step, numbers, "samples/table", COLUMNS, rows)
 
-    def _generate(self, model: Any, tokenizer: Any, step: int) -> list[Sample]:
+    def _answers(self, model: Any, tokenizer: PreTrainedTokenizerBase, step: int) -> list[Sample]:
+        inner = model.get_base_model() if isinstance(model, PeftModel) else model
+        if not isinstance(inner, GenerationMixin):
+            return self._score_rows(model, tokenizer, step)
         prompts = [row["prompt"] for row in self.rows]
         answers = generate_answers(model, tokenizer, prompts, **self._generation)
         scores: Sequence[float | None] = [None] * len(answers)
@@ -160,11 +183,12 @@ class KoreanSamplesCallback(TrainerCallback):
             for prompt, answer, score in zip(prompts, answers, scores, strict=True)
         ]
 
-    def _score_rows(self, model: Any, tokenizer: Any, step: int) -> list[Sample]:
+    def _score_rows(self, model: Any, tokenizer: PreTrainedTokenizerBase, step: int) -> list[Sample]:
         if not all({"chosen", "rejected"} <= row.keys() for row in self.rows):
             raise InputError(
-                "A reward model scores answers and writes none: give KoreanSamplesCallback preference rows with "
-                "'prompt', 'chosen' and 'rejected', such as held_out.select(range(4))."
+                f"{type(model).__name__} writes no answers, and a reward model scores those it is given: give "
+                "KoreanSamplesCallback preference rows with 'prompt', 'chosen' and 'rejected', such as "
+                "held_out.select(range(4))."
             )
         # Pairs of one ranking share their answers.
         pairs = {
@@ -195,11 +219,6 @@ def _rows(prompts: Any) -> list[dict[str, Any]]:
                 f"Row {number} of the sample prompts has no 'prompt'; it has {', '.join(row) or 'nothing'}."
             )
     return rows
-
-
-def _generates(model: Any) -> bool:
-    inner = model.get_base_model() if hasattr(model, "peft_config") else model
-    return inner.can_generate()
 
 
 def summarize(samples: Sequence[Sample]) -> dict[str, float]:

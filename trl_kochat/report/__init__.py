@@ -1,6 +1,6 @@
 """The run report: what training did, kept in `<output_dir>/report/` as numbers, plots and one page."""
 
-from .measures import MEASURES, METHODS, Measure, verdict
+from .measures import MEASURES, Measure, verdict
 from .page import write_comparison, write_page
 from .record import RunRecord, find_report, report_folder
 from .samples import Sample, append_samples, read_samples, write_samples
@@ -9,7 +9,6 @@ from .table import before_after_table
 
 __all__ = [
     "MEASURES",
-    "METHODS",
     "Measure",
     "RunRecord",
     "Sample",

@@ -1,10 +1,14 @@
-"""Which curves tell about a method: a plot is a title and the keys of the trainer's log that share an axis."""
+"""Which curves a trainer's log holds: a plot is a title and the keys of the log that share its axes.
+
+What TRL's trainers log has a title and a hint; whatever else was logged is drawn under its own name.
+"""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from .shape import is_number
+from .record import is_number
 
 
 # Numbers from here on are not drawn: the distance between two of them may be more than a float holds (ours).
@@ -25,18 +29,53 @@ class Plot(NamedTuple):
     # What to look for, in one sentence under the plot.
     hint: str = ""
     log_scale: bool = False
+    # Measured alike by every method, so that runs of two methods may be compared.
+    shared: bool = False
 
 
-def _train_and_eval(key: str) -> tuple[Series, Series]:
-    return Series(key, "training"), Series(f"eval_{key}", "held-out")
+def _plot(name: str, title: str, key: str, hint: str = "", **settings: bool) -> Plot:
+    """One key, on training and on held-out rows."""
+    return Plot(name, title, (Series(key, "training"), Series(f"eval_{key}", "held-out")), hint, **settings)
 
 
-_LOSS = Plot(
-    "loss", "Loss", _train_and_eval("loss"), "Held-out loss that rises while training loss falls is overfitting."
+_METHODS = (
+    _plot("loss", "Loss", "loss", "Held-out loss that rises while training loss falls is overfitting."),
+    _plot(
+        "reward",
+        "Reward",
+        "reward",
+        "A reward that rises while answers grow long or repeat themselves is the reward model being fooled.",
+    ),
+    _plot("kl", "KL to the reference (nats)", "kl"),
+    _plot("token_accuracy", "Next-token accuracy", "mean_token_accuracy"),
+    _plot(
+        "accuracy",
+        "Pairs in the right order",
+        "accuracy",
+        "0.5 is chance. 1.0 on training rows and less on held-out rows is overfitting.",
+    ),
+    _plot("margin", "Margin, chosen over rejected", "margin"),
+    _plot("mean_reward", "Mean reward", "mean_reward"),
+    Plot(
+        "rewards",
+        "Implicit rewards",
+        (Series("rewards/chosen", "chosen"), Series("rewards/rejected", "rejected")),
+        "Both falling together means that the model unlearns the chosen answers too.",
+    ),
+    _plot("margins", "Reward margin", "rewards/margins"),
+    _plot("accuracies", "Pairs in the right order", "rewards/accuracies", "0.5 is chance."),
+    Plot(
+        "logps",
+        "Log-probability of an answer (nats)",
+        (Series("logps/chosen", "chosen"), Series("logps/rejected", "rejected")),
+    ),
+    _plot("entropy", "Entropy (nats a token)", "entropy", "Near 0 a model that samples its answers explores nothing."),
+    _plot("completion_length", "Completion length (tokens)", "completions/mean_length"),
+    _plot(
+        "completion_ends", "Completions cut by length", "completions/clipped_ratio", "At 1 no answer ends by itself."
+    ),
 )
-_GRAD_NORM = Plot("grad_norm", "Gradient norm", (Series("grad_norm", "gradient norm"),), log_scale=True)
-_LEARNING_RATE = Plot("learning_rate", "Learning rate", (Series("learning_rate", "learning rate"),))
-_ANSWERS = (
+_ALL = (
     Plot(
         "answers_health",
         "Answers to the fixed prompts",
@@ -47,8 +86,14 @@ _ANSWERS = (
             Series("samples/eos_rate", "ended by themselves"),
         ),
         "Shares between 0 and 1. Repetition or foreign script that rises is damage, whatever the reward says.",
+        shared=True,
     ),
-    Plot("answers_length", "Length of those answers (tokens)", (Series("samples/mean_length", "tokens"),)),
+    Plot(
+        "answers_length",
+        "Length of those answers (tokens)",
+        (Series("samples/mean_length", "tokens"),),
+        shared=True,
+    ),
     Plot(
         "answers_score",
         "Score of those answers",
@@ -57,91 +102,33 @@ _ANSWERS = (
             Series("samples/score_chosen", "chosen"),
             Series("samples/score_rejected", "rejected"),
         ),
+        shared=True,
     ),
+    Plot("grad_norm", "Gradient norm", (Series("grad_norm", "gradient norm"),), log_scale=True, shared=True),
+    Plot("learning_rate", "Learning rate", (Series("learning_rate", "learning rate"),), shared=True),
 )
 
-PLOTS: dict[str, tuple[Plot, ...]] = {
-    "sft": (
-        _LOSS,
-        Plot("token_accuracy", "Next-token accuracy", _train_and_eval("mean_token_accuracy")),
-        Plot("entropy", "Entropy (nats a token)", _train_and_eval("entropy")),
-    ),
-    "reward": (
-        _LOSS,
-        Plot(
-            "accuracy",
-            "Pairs in the right order",
-            _train_and_eval("accuracy"),
-            "0.5 is chance. 1.0 on training rows and less on held-out rows is overfitting.",
-        ),
-        Plot("margin", "Margin, chosen over rejected", _train_and_eval("margin")),
-        Plot("mean_reward", "Mean reward", _train_and_eval("mean_reward")),
-    ),
-    "dpo": (
-        _LOSS,
-        Plot(
-            "rewards",
-            "Implicit rewards",
-            (Series("rewards/chosen", "chosen"), Series("rewards/rejected", "rejected")),
-            "Both falling together means that the model unlearns the chosen answers too.",
-        ),
-        Plot("margins", "Reward margin", _train_and_eval("rewards/margins")),
-        Plot("accuracies", "Pairs in the right order", _train_and_eval("rewards/accuracies"), "0.5 is chance."),
-        Plot(
-            "logps",
-            "Log-probability of an answer (nats)",
-            (Series("logps/chosen", "chosen"), Series("logps/rejected", "rejected")),
-        ),
-        Plot("entropy", "Entropy (nats a token)", _train_and_eval("entropy")),
-    ),
-    "ppo": (
-        Plot(
-            "reward",
-            "Reward",
-            (Series("reward", "training"), Series("eval_reward", "held-out")),
-            "A reward that rises while answers grow long or repeat themselves is the reward model being fooled.",
-        ),
-        Plot("kl", "KL to the reference (nats a completion)", (Series("kl", "KL"),)),
-        Plot(
-            "policy_entropy", "Entropy (nats a token)", (Series("entropy", "entropy"),), "Near 0 it explores nothing."
-        ),
-        Plot("completion_length", "Completion length (tokens)", (Series("completions/mean_length", "mean length"),)),
-        Plot(
-            "completion_ends",
-            "Completions cut by length",
-            (Series("completions/clipped_ratio", "share cut"),),
-            "At 1 no answer ends by itself.",
-        ),
-        Plot(
-            "losses",
-            "Losses",
-            (Series("ppo/policy_loss", "policy"), Series("ppo/value_loss", "value")),
-        ),
-        Plot("explained_variance", "Explained variance of the value", (Series("ppo/explained_variance", "share"),)),
-        Plot(
-            "clip_fraction",
-            "Share of clipped tokens",
-            (Series("ppo/clipfrac", "policy"), Series("ppo/clipfrac_value", "value")),
-        ),
-        Plot("time", "Seconds a rollout", ()),
-    ),
-}
-_COMMON = (*_ANSWERS, _GRAD_NORM, _LEARNING_RATE)
-
-# Keys of the log that are times, each a part of a step. Nothing else of a key may become text of a drawing.
-TIME_KEY = re.compile(r"ppo/time/([a-z_]+)")
+# A key of this form may become text of a drawing; a log that was edited may hold any other.
+_KEY = re.compile(r"[A-Za-z0-9_.@-]{1,40}(/[A-Za-z0-9_.@-]{1,40}){0,3}")
+# Counters and clocks.
+_NOT_CURVES = re.compile(r"epoch|step|num_tokens|total_flos|(eval_)?(runtime|num_tokens|\w+_per_second)|health/.*")
 
 
-def plots_of(method: str, history: Iterable[Mapping[str, Any]]) -> list[Plot]:
-    """The plots of a method that have something to show, their series reduced to the keys that were logged."""
-    logged = {key for entry in history for key, value in entry.items() if isinstance(value, (int, float))}
+def plots_of(history: Iterable[Mapping[str, Any]]) -> list[Plot]:
+    """The plots that have something to show, their series reduced to the keys that were logged."""
+    times = Counter(key for entry in history for key, value in entry.items() if is_number(value))
+    known = {series.key for plot in (*_METHODS, *_ALL) for series in plot.series}
+    others: dict[str, list[Series]] = {}
+    for key in sorted(times.keys() - known):
+        if times[key] > 1 and _KEY.fullmatch(key) and not _NOT_CURVES.fullmatch(key):
+            *above, last = key.removeprefix("eval_").split("/")
+            group = above if len(above) > 1 else [*above, last]  # what has a name in common thrice is one family
+            label = last.replace("_", " ").strip() + (", held-out" if key.startswith("eval_") else "")
+            others.setdefault("_".join(re.sub(r"\W", "_", part) for part in group), []).append(Series(key, label))
+    named = [Plot(f"log_{name}", name.replace("_", " ").strip(), tuple(series)) for name, series in others.items()]
     plots = []
-    for plot in (*PLOTS[method], *_COMMON):
-        series = plot.series
-        if plot.name == "time":
-            parts = filter(None, map(TIME_KEY.fullmatch, sorted(logged)))
-            series = tuple(Series(part[0], part[1].replace("_", " ")) for part in parts)
-        series = tuple(one for one in series if one.key in logged)
+    for plot in (*_METHODS, *named, *_ALL):
+        series = tuple(one for one in plot.series if times[one.key])
         if series:
             plots.append(plot._replace(series=series))
     return plots

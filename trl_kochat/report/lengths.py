@@ -5,41 +5,31 @@ from typing import Any
 
 import numpy as np
 
+from ..encode import column_lengths, prompt_ids
+
 
 # Enough for a histogram; reading more would only take longer.
 MAX_ROWS = 5_000
-
-# TRL's columns of token ids and what a reader calls them.
-TOKEN_COLUMNS = {
-    "input_ids": "prompt and completion",
-    "prompt_ids": "prompt",
-    "completion_ids": "completion",
-    "chosen_ids": "chosen",
-    "rejected_ids": "rejected",
-}
+# Names that may become text of a drawing: those of `column_lengths`. A file that was edited may hold any other.
+DRAWN = ("prompt and completion", "prompt", "completion", "chosen", "rejected")
 
 
-def token_lengths(dataset: Any, tokenizer: Any = None, max_rows: int = MAX_ROWS) -> dict[str, list[int]]:
-    """Tokens per row, for each column of token ids that the dataset has, or else of its prompts.
+def first_rows(dataset: Any, max_rows: int = MAX_ROWS) -> Any:
+    """The first rows of a dataset with columns; `None` where there is none, it is empty, or looking would use it up."""
+    if not getattr(dataset, "column_names", None) or not hasattr(dataset, "__len__") or not len(dataset):
+        return None
+    return dataset.select(range(min(max_rows, len(dataset)))).with_format(None)
 
-    A streamed dataset gives nothing: looking at it would use its rows up.
-    """
-    names = getattr(dataset, "column_names", None) or ()
-    if not hasattr(dataset, "__len__") or not len(dataset):
+
+def token_lengths(dataset: Any, tokenizer: Any = None) -> dict[str, list[int]]:
+    """Tokens per row, by what a reader calls the columns of ids that a trainer keeps, or else of its prompts."""
+    rows = first_rows(dataset)
+    if rows is None:
         return {}
-    columns = [name for name in TOKEN_COLUMNS if name in names]
-    rows = dataset.select(range(min(max_rows, len(dataset)))).with_format(None)
-    if columns:
-        return {name: [len(ids) for ids in rows[name]] for name in columns}
-    if "prompt" in names and tokenizer is not None:
-        return {"prompt_ids": [len(_prompt_ids(prompt, tokenizer)) for prompt in rows["prompt"]]}
-    return {}
-
-
-def _prompt_ids(prompt: Any, tokenizer: Any) -> list[int]:
-    if isinstance(prompt, str):
-        return tokenizer(prompt)["input_ids"]
-    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+    lengths = column_lengths(rows)
+    if not lengths and "prompt" in rows.column_names and tokenizer is not None:
+        return {"prompt": [len(ids) for ids in prompt_ids(tokenizer, rows["prompt"])]}
+    return lengths
 
 
 def histogram(lengths: Sequence[int], bins: int = 24) -> dict[str, Any]:

@@ -50,26 +50,16 @@ def device_name() -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def peak_memory() -> int | None:
-    """Bytes: the most the GPU held for tensors, or the most this process held on a CPU; `None` where nobody tells."""
-    return peak_device_memory() if torch.cuda.is_available() else peak_host_memory()
+def peak_memory() -> dict[str, float | None]:
+    """MiB: the most main memory this process held since it was started, and the most a CUDA device held for tensors
+    since training began; `None` where there is no such device or nobody tells (Windows).
+    """
+    host = None
+    if sys.platform != "win32":
+        import resource
 
-
-def peak_device_memory() -> int | None:
-    """Bytes: the most a CUDA device held for tensors since training began; `None` without one."""
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-
-
-def peak_host_memory() -> int | None:
-    """Bytes of main memory: the most this process held since it was started; `None` on Windows."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def in_mib(size: int | None) -> float | None:
-    """Bytes as MiB, to a tenth."""
-    return None if size is None else round(size / 2**20, 1)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        host = peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+    sizes = {"peak_host_memory_mib": host, "peak_device_memory_mib": device}
+    return {name: None if size is None else round(size, 1) for name, size in sizes.items()}

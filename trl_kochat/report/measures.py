@@ -2,11 +2,8 @@
 
 from typing import Literal, NamedTuple
 
-from .shape import is_number
+from .record import is_number
 
-
-# The four pipelines, in the order in which they are trained one after another.
-METHODS = ("sft", "reward", "dpo", "ppo")
 
 Verdict = Literal["better", "worse", "same", "changed"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from .curves import PLOTS, Plot, Series, plots_of
-from .lengths import TOKEN_COLUMNS
+from .curves import Plot, Series, plots_of
+from .lengths import DRAWN
 from .measures import arrow, format_number, measure, verdict
 from .next_steps import next_steps
 from .record import RunRecord, write_atomically
@@ -27,6 +27,9 @@ METHOD_NAMES = {
     "reward": "reward model",
     "dpo": "direct preference optimization",
     "ppo": "proximal policy optimization",
+    "grpo": "group relative policy optimization",
+    "rloo": "REINFORCE leave-one-out",
+    "kto": "Kahneman-Tversky optimization",
 }
 STATUS_WORDS = {
     "running": "not finished: still running, or killed",
@@ -54,7 +57,7 @@ def _environment() -> Environment:
         "memory": lambda size: f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB",
         "percent": lambda share: f"{share:.0%}",
     }
-    environment.globals |= {"arrow": arrow, "verdict": verdict, "token_columns": TOKEN_COLUMNS}
+    environment.globals |= {"arrow": arrow, "verdict": verdict}
     return environment
 
 
@@ -106,10 +109,10 @@ def write_page(folder: Path, *, png: bool = True) -> Path:
         .render(
             title=f"{record.recipe} ({record.preset})",
             record=record,
-            method_name=METHOD_NAMES[record.method],
+            method_name=METHOD_NAMES.get(record.method, record.method),
             status=STATUS_WORDS.get(record.run["status"], record.run["status"]),
             figures={name: (plot, _svg(figure, name, plot.title)) for name, plot, figure in figures},
-            warnings=[entry for entry in record.history if "health/message" in entry],
+            warnings=record.warnings,
             guarded=any("health/warnings" in entry for entry in record.history),
             rounds=side_by_side(samples),
             next_steps=next_steps(record) if record.run["status"] in ("finished", "stopped") else [],
@@ -136,9 +139,9 @@ def _figures(record: RunRecord) -> list[tuple[str, Plot, "Figure"]]:
             "scores", "Rewards of held-out answers", (), "The less the two overlap, the better they are told apart."
         )
         figures.append((plot.name, plot, plots.score_histograms(record.distributions)))
-    for plot in plots_of(record.method, record.history):
+    for plot in plots_of(record.history):
         figures.append((plot.name, plot, plots.curves(plot, record.history)))
-    lengths = {TOKEN_COLUMNS[n]: one for n, one in record.rows.get("lengths", {}).items() if n in TOKEN_COLUMNS}
+    lengths = {name: one for name, one in record.rows.get("lengths", {}).items() if name in DRAWN}
     if lengths:
         plot = Plot("lengths", "Length of the training rows", ())
         figures.append((plot.name, plot, plots.length_histogram(lengths)))
@@ -208,10 +211,9 @@ def _shared_curves(letters: Sequence[str], records: Sequence[RunRecord]) -> list
 
     shared: dict[tuple[str, Plot, Series], list[int]] = {}
     for index, record in enumerate(records):
-        own = {plot.name for plot in PLOTS[record.method]}
-        for plot in plots_of(record.method, record.history):
+        for plot in plots_of(record.history):
             for series in plot.series:
-                key = (record.method if plot.name in own else "", plot._replace(series=()), series)
+                key = ("" if plot.shared else record.method, plot._replace(series=()), series)
                 shared.setdefault(key, []).append(index)
     figures = []
     for number, ((_, plot, series), indices) in enumerate(shared.items()):

@@ -1,17 +1,25 @@
 """Answers to the same prompts at several steps, one JSON line each (`samples.jsonl`)."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.dataclasses import strict
+
 from ..errors import InputError
-from .record import SAMPLES_FILE, parse_json, plain, write_atomically
-from .shape import check_sample
+from ..text.shown import shown
+from .record import MALFORMED, SAMPLES_FILE, Number, from_json, to_json, what_is_wrong, write_atomically
 
 
-@dataclass(frozen=True)
+def _check_prompt(prompt: Any) -> None:
+    turns = [] if isinstance(prompt, str) else prompt
+    if not isinstance(turns, list) or not all(isinstance(t, dict) and {"role", "content"} <= t.keys() for t in turns):
+        raise ValueError(f"prompt is {shown(prompt)}, neither text nor messages")
+
+
+@strict
+@dataclass
 class Sample:
     """One answer at one step.
 
@@ -27,26 +35,26 @@ class Sample:
     """
 
     step: int
-    prompt: Any
+    prompt: Any = field(metadata={"validator": _check_prompt})
     answer: str
     side: str = ""
     ended: bool | None = None
     tokens: int | None = None
-    repetition: float | None = None
-    hanja: float | None = None
-    latin: float | None = None
-    score: float | None = None
+    repetition: Number | None = None
+    hanja: Number | None = None
+    latin: Number | None = None
+    score: Number | None = None
 
 
 def write_samples(folder: Path, samples: Iterable[Sample]) -> None:
     """Replace the file by these samples."""
-    write_atomically(folder / SAMPLES_FILE, "".join(_line(sample) for sample in samples))
+    write_atomically(folder / SAMPLES_FILE, "".join(to_json(asdict(sample)) for sample in samples))
 
 
 def append_samples(folder: Path, samples: Iterable[Sample]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / SAMPLES_FILE).open("ab") as file:
-        file.write("".join(_line(sample) for sample in samples).encode("utf-8", "backslashreplace"))
+        file.write("".join(to_json(asdict(sample)) for sample in samples).encode("utf-8", "backslashreplace"))
 
 
 def read_samples(folder: Path) -> list[Sample]:
@@ -57,26 +65,19 @@ def read_samples(folder: Path) -> list[Sample]:
     path = folder / SAMPLES_FILE
     if not path.exists():
         return []
-    names = {field.name for field in fields(Sample)}
     samples = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            sample = plain(parse_json(line))
-            check_sample(sample, "it")
-            samples.append(Sample(**{key: value for key, value in sample.items() if key in names}))
-        except ValueError as error:
-            raise InputError(f"{path}, line {number} is no sample: {error}.") from None
+            samples.append(from_json(Sample, line))
+        except MALFORMED as error:
+            raise InputError(f"{path}, line {number} is no sample: {what_is_wrong(error)}.") from error
     return samples
 
 
-def _line(sample: Sample) -> str:
-    return json.dumps(plain(asdict(sample)), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def prompt_text(prompt: str | Sequence[Mapping[str, str]]) -> str:
+def prompt_text(prompt: str | Sequence[Mapping[str, Any]]) -> str:
     """What a reader takes for the prompt: the text, or the turns of a conversation, the only user turn unmarked."""
     if isinstance(prompt, str):
         return prompt
     if len(prompt) == 1:
-        return prompt[0]["content"] or ""
+        return str(prompt[0]["content"] or "")
     return "\n".join(f"[{message['role']}] {message['content']}" for message in prompt if message["content"])
