@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
-from trl_kochat.callbacks.measuring import measuring
+from trl_kochat.callbacks.looking import measuring
 from trl_kochat.models import keep_4bit_gradients
 
 
