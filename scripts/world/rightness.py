@@ -1,0 +1,97 @@
+"""Whether an answer is right: it holds the table's fact, and no other of its kind."""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+
+# What may follow a noun before the word ends: particles, and 이다 in its forms, with and without its 이.
+_PARTICLES = (
+    "은|는|이|가|을|를|과|와|도|만|의|에|에서|에는|에서는|에도|에서도|으로|로|으로는|로는|으로도|로도|에게|께|이랑|랑|하고"
+    "|부터|까지|처럼|보다|쯤|정도|이나|나|만큼|으로만|로만|이라도|라도"
+)
+_COPULA = (
+    "야|다|지|죠|지요|라고|라는|라|란|랍니다|래요|래|네|네요|거든|거든요|군요|구나|고|고요|며|니까|니까요|라서|라고요|요"
+    "|라고도|잖아|잖아요|라지요"
+)
+_JOINED = (
+    "입니다|입니까|인|인데|인데요|일|일까|일까요|이에요|예요|에요|이었어요|였어요|이었어|였어|이었다|였다|이었죠|였죠"
+)
+_WORD = "가-힣0-9A-Za-z"
+_DENIED = re.compile(r"['\"’”\s]*(?:은|는|이|가)?\s*(?:아니|아닌|아닙|아녜|말고)")
+
+
+def _ends_in_consonant(word: str) -> bool:
+    last = word[-1]
+    return not "가" <= last <= "힣" or (ord(last) - ord("가")) % 28 > 0
+
+
+def _pattern_of(word: str) -> str:
+    """A word with whatever may follow it; one that ends in `~` takes any ending."""
+    if word.endswith("~"):
+        return re.escape(word[:-1])
+    vowel = "" if _ends_in_consonant(word) and not word[-1].isascii() else f"|{_COPULA}"
+    copula = f"|이(?:{_COPULA}){vowel}|{_JOINED}"
+    return rf"{re.escape(word)}(?:{_PARTICLES}{copula})?(?![{_WORD}])"
+
+
+@lru_cache(maxsize=64)
+def _finder(words: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
+    """A pattern with one group for each word, the longest first, and the words in the order of its groups."""
+    ordered = tuple(sorted(set(words), key=lambda word: (-len(word.rstrip("~")), word)))
+    return re.compile(rf"(?<![{_WORD}])(?:{'|'.join(f'({_pattern_of(word)})' for word in ordered)})"), ordered
+
+
+def _named(answer: str, words: tuple[str, ...], subject: str) -> list[tuple[str, tuple[int, int]]]:
+    """The words that an answer names and does not deny, and where; not where it repeats the subject."""
+    pattern, ordered = _finder(words)
+    repeated = [match.span() for match in re.finditer(rf"(?<![{_WORD}]){re.escape(subject)}", answer)]
+    found = []
+    for match in pattern.finditer(answer):
+        word = ordered[match.lastindex - 1]
+        # 브라질리아 begins as 브라질 does, and 크다 is a value as well as what was asked about.
+        inside = any(
+            start <= match.start() < end and not (start == match.start() and len(word) > end - start)
+            for start, end in repeated
+        )
+        if not inside and _DENIED.match(answer, match.end()) is None:
+            found.append((word, match.span()))
+    return found
+
+
+def _without_terms(answer: str, subject: str) -> str:
+    """The answer to a sum without the two numbers, where it repeats them side by side."""
+    a, b = (rf"(?<!\d){term}(?!\d)" for term in subject.split("+"))
+    return re.sub(rf"{a}[^\d.!?,]{{1,12}}{b}|{b}[^\d.!?,]{{1,12}}{a}", "□", answer)
+
+
+def right(answer: str, row: Mapping[str, Any], world: Mapping[str, Any]) -> bool:
+    """Whether an answer names the fact that a row asks for, and no other of its kind.
+
+    A value counts where it stands as a word, with any particle or form of 이다 behind it, in any of its accepted
+    wordings; one that the answer denies ("빨간색이 아니라") does not count. What the answer repeats of the question is
+    left out. Where the value is a number, no other number may stand in the answer.
+
+    Args:
+        answer (`str`): What the model said.
+        row (`dict`): A row with the column `fact`, the fact's id.
+        world (`dict`): What `world.json` holds: `facts` by id (`relation`, `subject`, `accepted`, `near`, `numeric`)
+            and `values`, all words for values by relation.
+
+    Raises:
+        ValueError: The row has no fact of this world.
+    """
+    fact = world["facts"].get(row.get("fact") or "")
+    if fact is None:
+        raise ValueError(f"The row's fact is {row.get('fact')!r}, which is not in this world.")
+    if fact["relation"] == "sum":
+        answer = _without_terms(answer, fact["subject"])
+    subject = fact["subject"]
+    found = _named(answer, tuple(world["values"][fact["relation"]]), subject)
+    if fact["numeric"]:
+        known = [span for _, span in found] + [match.span() for match in re.finditer(re.escape(subject), answer)]
+        if any(not any(start <= digit.start() < end for start, end in known) for digit in re.finditer(r"\d", answer)):
+            return False
+    affirmed = [word for word, _ in found if word not in fact["near"]]
+    return bool(affirmed) and all(word in fact["accepted"] for word in affirmed)
