@@ -235,6 +235,7 @@ def run_ours(rollouts: int, side: str) -> dict:
             logging_steps=EPOCHS,
             max_completion_length=COMPLETION,
             value_trunk="policy" if side == "policy" else "adapter",
+            gradient_checkpointing=False,
             report_to="none",
             save_strategy="no",
             use_cpu=True,
@@ -250,7 +251,8 @@ def run_ours(rollouts: int, side: str) -> dict:
             peft_config=lora("CAUSAL_LM"),
             quantization_config=quantization if side == "4bit" else None,
         )
-        trainer.model.policy.generate = timed(trainer.model.policy.generate, "generation")
+        speaker = trainer.model.language_model
+        speaker.generate = timed(speaker.generate, "generation")
         trainer.maker = timed_maker(trainer.maker, timed)
         trainer.train()
         total = laps.marks[-1] - laps.marks[0]

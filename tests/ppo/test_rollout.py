@@ -3,10 +3,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GenerationConfig
 
 from tests.tiny_lm import tiny_gpt2, tiny_llama
 from trl_kochat.measure.logps import pack_rows
 from trl_kochat.ppo import PPOConfig
+from trl_kochat.ppo.config import GENERATION_KWARGS
+from trl_kochat.ppo.roles import Roles
 from trl_kochat.ppo.rollout import (
     Rollout,
     RolloutBatchSampler,
@@ -124,9 +127,74 @@ def test_top_k_one_is_greedy():
     assert completions[0] == greedy[0, 3:].tolist()
 
 
+def fields_of_generation_config():
+    return sorted(
+        name for name in GenerationConfig().to_dict() if name not in ("transformers_version", "_from_model_config")
+    )
+
+
+@pytest.mark.parametrize("name", fields_of_generation_config())
+def test_generation_kwargs_hold_nothing_that_changes_which_tokens_come(name):
+    if name in GENERATION_KWARGS:
+        assert PPOConfig("out", report_to="none", use_cpu=True, generation_kwargs={name: None})
+        return
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        PPOConfig("out", report_to="none", use_cpu=True, generation_kwargs={name: None})
+
+
 def test_generation_kwargs_reach_generate():
-    suppressed = complete(tiny_llama(), [0, 1], generation_kwargs={"suppress_tokens": list(range(0, 300, 2))})[0]
-    assert all(token % 2 for row in suppressed for token in row)
+    assert complete(tiny_llama(), [0, 1], generation_kwargs={"use_cache": False}) == complete(tiny_llama(), [0, 1])
+    with pytest.raises(ValueError, match="cache_implementation"):
+        complete(tiny_llama(), [0], generation_kwargs={"cache_implementation": "no such cache"})
+
+
+ASKED_BY_THE_BASE = {
+    "min_length": 14,
+    "min_new_tokens": 11,
+    "num_return_sequences": 3,
+    "num_beams": 2,
+    "repetition_penalty": 5.0,
+    "no_repeat_ngram_size": 1,
+    "bad_words_ids": [[i] for i in range(3, 200)],
+    "suppress_tokens": list(range(3, 200)),
+    "begin_suppress_tokens": list(range(3, 200)),
+    "forced_bos_token_id": 5,
+    "forced_eos_token_id": 5,
+    "exponential_decay_length_penalty": [1, 9.0],
+    "sequence_bias": [[[5], 50.0]],
+    "guidance_scale": 3.0,
+    "penalty_alpha": 0.6,
+    "prompt_lookup_num_tokens": 3,
+    "max_time": 1e-9,
+    "stop_strings": ["a"],
+    "top_k": 1,
+    "typical_p": 0.1,
+    "do_sample": True,
+    "output_scores": True,
+    "return_dict_in_generate": True,
+}
+
+
+@pytest.mark.parametrize("name", ASKED_BY_THE_BASE)
+def test_what_the_bases_generation_config_asks_for_does_not_join_sampling(name):
+    plain, asking = tiny_llama(eos_logit=4.0), tiny_llama(eos_logit=4.0)
+    setattr(asking.generation_config, name, ASKED_BY_THE_BASE[name])
+    own = asking.generation_config
+    with Roles(asking).generating() as model:
+        completions = complete(model, [0, 1, 2])
+    assert completions == complete(plain, [0, 1, 2])
+    assert asking.generation_config is own and getattr(own, name) == ASKED_BY_THE_BASE[name]
+
+
+@pytest.mark.parametrize(
+    "setting", [{"temperature": 0.01}, {"min_p": 0.99}, {"top_p": 1e-6}, {"repetition_penalty": 1e9}], ids=str
+)
+def test_each_setting_of_sampling_is_used(setting):
+    completions, _ = complete(tiny_llama(), [0, 1], eos=(0,), **setting)
+    if "repetition_penalty" in setting:  # no token comes twice
+        assert all(len(set(PROMPTS[i] + ids)) == len(PROMPTS[i] + ids) for i, ids in enumerate(completions))
+    else:  # what is left is the likeliest token
+        assert completions == complete(tiny_llama(), [0, 1], eos=(0,), top_k=1)[0]
 
 
 def test_a_saved_rollout_is_the_same_rollout(tmp_path):

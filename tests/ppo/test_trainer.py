@@ -8,7 +8,17 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig, TrainerCallback
+from tokenizers import processors
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BitsAndBytesConfig,
+    OPTConfig,
+    OPTForCausalLM,
+    TrainerCallback,
+    XGLMConfig,
+    XGLMForCausalLM,
+)
 from trl import TrlParser
 
 from tests.tiny_lm import SENTENCES, TEMPLATE, tiny_llama, tiny_reward_model, tiny_tokenizer
@@ -38,6 +48,7 @@ def config(folder, **kwargs):
         report_to="none",
         use_cpu=True,
         disable_tqdm=True,
+        gradient_checkpointing=False,
     )
     return PPOConfig(str(folder), **(defaults | kwargs))
 
@@ -142,7 +153,7 @@ def test_the_reward_adapter_sees_the_very_ids_of_the_rollout(folders, tmp_path):
     from peft import AutoPeftModelForSequenceClassification
 
     alone = AutoPeftModelForSequenceClassification.from_pretrained(folders["reward"], num_labels=1)
-    for prompt, ids, score in zip(made.prompt_ids, made.episodes.completion_ids, made.scores, strict=True):
+    for prompt, ids, score in zip(made.episodes.prompt_ids, made.episodes.completion_ids, made.scores, strict=True):
         # Without padding, the model's own pooling takes the last token.
         row = torch.tensor([prompt + ids])
         hidden = alone.get_base_model().base_model(row).last_hidden_state[0, -1]
@@ -153,7 +164,7 @@ def test_pad_equal_to_eos_gives_the_same_run(folders, tmp_path):
     runs = []
     for pad in (True, False):
         tokenizer = tiny_tokenizer(pad=pad)
-        ppo = trainer(tmp_path, folders["reward"], model=folders["base"], processing_class=tokenizer, max_steps=6)
+        ppo = trainer(tmp_path, model=folders["base"], processing_class=tokenizer, max_steps=6)
         ppo.train()
         runs.append([{k: v for k, v in e.items() if "runtime" not in k} for e in updates(ppo)])
     assert any(e.get("completions/clipped_ratio", 1) < 1 for e in runs[0])  # some rows do end
@@ -268,14 +279,15 @@ def test_a_reward_model_with_another_tokenizer_reads_text(tmp_path):
     ppo.train()
 
 
-def test_a_reward_model_with_the_policys_tokenizer_is_scored_on_ids_at_the_last_token(tmp_path):
+def test_a_reward_model_with_the_policys_tokenizer_is_scored_on_ids(tmp_path):
     reward = tiny_reward_model()
-    reward.config.pad_token_id = 0  # as if pad were EOS: its own pooling would stop before it
     ppo = trainer(tmp_path, reward)
     assert ppo.rewards[0].tokenizer is None
-    rows = pack_rows([[5, 6], [7]], [[8, 0], [9, 10, 0]], pad_token_id=0)
-    expected = reward.score(reward.model(torch.tensor([[5, 6, 8, 0]])).last_hidden_state[0, -1])
-    assert ppo.rewards[0]._score_ids(rows)[0].item() == pytest.approx(expected.item(), abs=1e-5)
+    made = ppo.maker([ROWS[i] for i in range(4)], numbers=range(4), seed=[0], slice_size=4)
+    for prompt, ids, score in zip(
+        made.episodes.prompt_ids, made.episodes.completion_ids, made.scores.tolist(), strict=True
+    ):
+        assert reward(torch.tensor([prompt + ids])).logits[0, 0].item() == pytest.approx(score, abs=1e-4)
 
 
 @pytest.mark.parametrize("value_trunk", ["adapter", "policy"])
@@ -306,8 +318,10 @@ def test_answers_are_scored_as_those_of_a_rollout(folders, tmp_path, conversatio
     prompts, answer = rows["prompt"][:2], "네, 한우입니다."
     eos = [TOKENIZER.eos_token_id]
     ids = TOKENIZER(answer)["input_ids"] + eos
-    packed = pack_rows(ppo.maker.prompt_ids(prompts), [ids, eos], pad_token_id=1)
-    expected = ppo.model.adapter_rewards("reward", packed) + 0.5 * torch.tensor([len(ids), 1])
+    tail = TOKENIZER.encode("\n") if conversation else []  # what the template writes behind EOS
+    packed = pack_rows(ppo.maker.prompt_ids(prompts), [ids + tail, eos + tail], pad_token_id=1)
+    ends = [length - 1 for length in packed.attention_mask.sum(1).tolist()]
+    expected = ppo.model.adapter_rewards("reward", packed, ends) + 0.5 * torch.tensor([len(ids), 1])
     assert ppo.score_answers(prompts, [answer, ""]) == pytest.approx(expected.tolist(), abs=1e-5)
     if conversation:
         assert ppo.score_answers(PROMPTS[:2], [answer, ""]) == pytest.approx(expected.tolist(), abs=1e-5)
@@ -398,6 +412,63 @@ def test_a_kl_target_moves_the_coefficient(tmp_path):
         assert coefs[i + 1] > coefs[i] if kl > 0.5 else coefs[i + 1] < coefs[i]
 
 
+# Is the model it says
+
+
+@pytest.mark.parametrize("own_reference", [False, True])
+def test_the_reference_is_read_at_the_temperature_of_sampling(folders, tmp_path, own_reference):
+    kwargs = dict(model=folders["base"], temperature=0.7)
+    if own_reference:
+        kwargs |= dict(ref_model=folders["base"])
+    ppo = trainer(tmp_path, **kwargs)
+    made = ppo.maker([ROWS[i] for i in range(4)], numbers=range(4), seed=[0], slice_size=4)
+    assert made.kl.abs().max() == 0
+
+
+def opt_and_xglm():
+    options = dict(
+        vocab_size=300, max_position_embeddings=256, dropout=0.3, attention_dropout=0.3, activation_dropout=0.3
+    )
+    torch.manual_seed(0)
+    opt = OPTConfig(hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=2, layerdrop=0.3, **options)
+    xglm = XGLMConfig(d_model=32, ffn_dim=64, num_layers=2, attention_heads=2, layerdrop=0.3, **options)
+    llama = tiny_llama(attention_dropout=0.3)
+    return [OPTForCausalLM(opt), XGLMForCausalLM(xglm), llama]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["opt", "xglm", "llama"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_no_kind_of_dropout_is_left(tmp_path, number, dropout):
+    # Two slices: the update has passes of its own, in training mode.
+    model = opt_and_xglm()[number]
+    ppo = trainer(tmp_path, model=model, peft_config=lora(lora_dropout=dropout), value_trunk="policy", max_steps=1)
+    ppo.train()
+    assert updates(ppo)[0]["ppo/ratio"] == pytest.approx(1.0, abs=1e-5)
+    assert updates(ppo)[0]["kl"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_prompt_does_not_end_in_the_eos_that_its_tokenizer_appends(tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 0)]
+    )
+    assert tokenizer(PROMPTS[0])["input_ids"][-1] == 0
+    ppo = trainer(tmp_path, processing_class=tokenizer)
+    assert ppo.maker.prompt_ids(PROMPTS[:1]) == [tokenizer(PROMPTS[0])["input_ids"][:-1]]
+
+
+def test_bf16_is_on_where_the_card_has_it_as_in_trls_configs(tmp_path, monkeypatch):
+    def made(**kwargs):
+        return PPOConfig(str(tmp_path), report_to="none", **kwargs)
+
+    assert made().bf16 is False and made(use_cpu=True).bf16 is False
+    for module in ("trl_kochat.ppo.config", "transformers.training_args"):
+        monkeypatch.setattr(f"{module}.is_torch_bf16_gpu_available", lambda: True)
+    assert made().bf16 is True
+    assert made(bf16=False).bf16 is False and made(use_cpu=True).bf16 is False
+    assert made().gradient_checkpointing is True
+
+
 # Goes on where it stopped
 
 
@@ -480,7 +551,11 @@ def test_a_checkpoint_of_other_batches_prompts_or_trainers_is_refused(tmp_path):
     reversed_rows = Dataset.from_list([{"prompt": p} for p in reversed(PROMPTS)])
     with pytest.raises(ValueError, match="other prompts"):
         trainer(tmp_path / "b", rows=reversed_rows).train(resume_from_checkpoint=str(checkpoint))
-    (checkpoint / "rollout_0.safetensors").unlink()
+    torn = checkpoint / "rollout_0.safetensors"
+    torn.write_bytes(torn.read_bytes()[:-40])
+    with pytest.raises(ValueError, match="rollout_0.safetensors is broken"):
+        trainer(tmp_path / "b").train(resume_from_checkpoint=str(checkpoint))
+    torn.unlink()
     with pytest.raises(ValueError, match="same number of processes"):
         trainer(tmp_path / "b").train(resume_from_checkpoint=str(checkpoint))
     (checkpoint / "ppo_state.json").unlink()
@@ -561,17 +636,17 @@ def test_completions_are_printed_as_a_table(tmp_path, capsys):
 
 def test_the_config_is_parsed_by_trl_and_survives_its_own_dictionary(tmp_path):
     yaml = tmp_path / "ppo.yaml"
-    yaml.write_text("kl_coef: 0.2\ngeneration_kwargs:\n  min_new_tokens: 2\n")
+    yaml.write_text("kl_coef: 0.2\ngeneration_kwargs:\n  use_cache: false\n")
     flags = ["--output_dir", str(tmp_path), "--report_to", "none", "--config", str(yaml)]
     flags += ["--generation_batch_size", "32", "--per_device_train_batch_size", "8"]
     (args,) = TrlParser(PPOConfig).parse_args_and_config(args=[*flags, "--reward_clip_range", "-1", "1"])
-    assert (args.kl_coef, args.generation_kwargs, args.steps_per_generation) == (0.2, {"min_new_tokens": 2}, 4)
+    assert (args.kl_coef, args.generation_kwargs, args.steps_per_generation) == (0.2, {"use_cache": False}, 4)
     assert args.reward_clip_range == [-1.0, 1.0]
     json.dumps(args.to_dict())
     (args,) = TrlParser(PPOConfig).parse_args_and_config(
-        args=["--output_dir", str(tmp_path), "--report_to", "none", "--generation_kwargs", '{"min_new_tokens": 3}']
+        args=["--output_dir", str(tmp_path), "--report_to", "none", "--generation_kwargs", '{"use_cache": true}']
     )
-    assert args.generation_kwargs == {"min_new_tokens": 3}
+    assert args.generation_kwargs == {"use_cache": True}
 
 
 # Bad input

@@ -36,6 +36,7 @@ def main(folder: str, per_device: str, value_trunk: str) -> None:
         save_steps=1,
         report_to="none",
         use_cpu=True,
+        gradient_checkpointing=False,
         disable_tqdm=True,
     )
     trainer = PPOTrainer(

@@ -1,16 +1,15 @@
-"""What is looked at before training: sources of rewards, ends of completions, prompts."""
+"""What is looked at before training: sources of rewards, prompts."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset, IterableDataset
-from peft import PeftModel
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedConfig, Trainer
 
 from ..errors import InputError
 from .config import PPOConfig
 from .experience import ExperienceMaker
-from .rewards import FunctionReward
+from .rewards import OWN_ARGUMENTS, FunctionReward
 
 
 def as_list(given: Any) -> list[Any]:
@@ -33,17 +32,6 @@ def check_launch(trainer: Trainer) -> None:
         raise InputError("Several GPUs need a process each: start with `accelerate launch`, or show one GPU only.")
 
 
-def special_eos_ids(policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokenizer's EOS, and what else the model declares as an end (of a turn, say).
-
-    A config's default may name an id that is an ordinary token in this tokenizer, so only special ones count.
-    """
-    declared = policy.generation_config.eos_token_id
-    declared = [declared] if isinstance(declared, int) else (declared or [])
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return [tokenizer.eos_token_id, *(i for i in declared if i in special and i != tokenizer.eos_token_id)]
-
-
 def check_datasets(
     train_dataset: Any, eval_dataset: Any, maker: ExperienceMaker, args: PPOConfig, config: PreTrainedConfig
 ) -> None:
@@ -56,7 +44,7 @@ def check_datasets(
             raise InputError(f"{name} is a stream; PPOTrainer needs a Dataset, whose order it can resume.")
         if not isinstance(dataset, Dataset) or len(dataset) == 0 or "prompt" not in dataset.column_names:
             raise InputError(f"{name} has no prompts; pass a Dataset with a column 'prompt' and at least one row.")
-        clash = sorted({"prompts", "completions"} & set(dataset.column_names))
+        clash = sorted({*OWN_ARGUMENTS} & {*dataset.column_names} - {"completion_ids"})
         if clash and any(isinstance(reward, FunctionReward) for reward in maker.rewards):
             raise InputError(
                 f"{name} has a column {clash[0]!r}, and reward functions get an argument of that name: rename the column."

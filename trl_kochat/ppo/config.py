@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
 
 from ..errors import InputError
 from .objective import KL_ESTIMATORS
@@ -13,13 +14,17 @@ from .objective import KL_ESTIMATORS
 
 # Fields that hold a mapping; on a command line they are JSON.
 _MAPPINGS = ("model_init_kwargs", "generation_kwargs", "chat_template_kwargs")
-# What generation_kwargs may not hold, and why.
-_NO_GENERATION_KWARGS = {
-    **dict.fromkeys(("temperature", "top_k", "top_p", "min_p", "repetition_penalty"), "it has a field of its own"),
-    **dict.fromkeys(("max_new_tokens", "max_length"), "max_completion_length says it"),
-    **dict.fromkeys(("do_sample", "num_beams", "num_return_sequences"), "PPO samples one completion for each prompt"),
-    **dict.fromkeys(("stop_strings", "eos_token_id"), "a completion ends by the tokenizer's EOS, which is scored"),
-}
+# What generation_kwargs may hold: how tokens are computed. All else changes which tokens come, unknown to the update.
+GENERATION_KWARGS = (
+    "use_cache",
+    "cache_implementation",
+    "cache_config",
+    "max_cache_len",
+    "prefill_chunk_size",
+    "compile_config",
+    "disable_compile",
+)
+_CHOICES = {"reference": ("sft", "base"), "value_trunk": ("adapter", "policy"), "kl_estimator": tuple(KL_ESTIMATORS)}
 
 
 def mapping(value: dict | str | None) -> dict[str, Any]:
@@ -67,13 +72,21 @@ class PPOConfig(TrainingArguments):
             `gradient_accumulation_steps` and by default equal to it. Mutually exclusive with `generation_batch_size`.
         generation_batch_size (`int`, *optional*): The same, as the number of completions over all processes.
         temperature (`float`, defaults to `1.0`), top_k (`int`, defaults to `0`), top_p (`float`, defaults to `1.0`),
-        min_p (`float`, *optional*), repetition_penalty (`float`, defaults to `1.0`): Sampling, as in TRL.
-        generation_kwargs (`dict` or JSON, *optional*): More for [`~transformers.GenerationConfig`].
+        min_p (`float`, *optional*), repetition_penalty (`float`, defaults to `1.0`):
+            Sampling, as in TRL. Nothing that the base's generation_config asks for joins it. Log-probabilities, KL and
+            entropy are those of the softmax at this temperature over all tokens, as in TRL: where the others cut or
+            warp what is sampled, the ratio compares the same tokens under two policies that do not, which is a little
+            off-policy (by the share that is cut away). Warped log-probabilities are not offered: a sampled token that
+            an update moves out of the top k would have none.
+        generation_kwargs (`dict` or JSON, *optional*):
+            More for [`~transformers.GenerationConfig`], of what does not change which tokens come: `use_cache`,
+            `cache_implementation`, `cache_config`, `max_cache_len`, `prefill_chunk_size`, `compile_config`,
+            `disable_compile`.
         chat_template_kwargs (`dict` or JSON, *optional*): More for `apply_chat_template`.
         merge_for_generation (`bool`, *optional*):
             Generate from copies of the base's matrices with the policy's adapter added to them: faster, but for the
             time of generation the base is in memory twice. By default on a CPU, where an update needs more memory
-            anyway. Not possible with a 4-bit base.
+            anyway. Only a plain LoRA on matrices that nothing else uses, not in 4-bit, is the same model then.
 
         > Rewards
 
@@ -103,6 +116,12 @@ class PPOConfig(TrainingArguments):
     # TRL's defaults for all its trainers, and of its last PPOConfig, where transformers' own differ.
     learning_rate: float = field(default=3e-6, metadata={"help": "Initial learning rate."})
     logging_steps: float = field(default=10, metadata={"help": "Optimizer steps between two logs."})
+    gradient_checkpointing: bool = field(
+        default=True, metadata={"help": "Recompute activations in the backward pass, which saves memory."}
+    )
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Compute in bf16; by default where the GPU can and fp16 is not asked for."}
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Keep False where reward functions use other columns than the prompt."}
     )
@@ -166,8 +185,14 @@ class PPOConfig(TrainingArguments):
         for name in _MAPPINGS:
             setattr(self, name, mapping(getattr(self, name)))
         for name in mapping(self.generation_kwargs):
-            if name in _NO_GENERATION_KWARGS:
-                raise InputError(f"generation_kwargs holds {name!r}, which it may not: {_NO_GENERATION_KWARGS[name]}")
+            if name not in GENERATION_KWARGS:
+                raise InputError(
+                    f"generation_kwargs holds {name!r}, which it may not: PPO samples from the distribution whose "
+                    "log-probabilities it takes. temperature, top_k, top_p, min_p, repetition_penalty and "
+                    f"max_completion_length are fields of PPOConfig; there are {', '.join(GENERATION_KWARGS)} besides."
+                )
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and not self.use_cpu and is_torch_bf16_gpu_available()
         super().__post_init__()
         self._check_numbers()
         self._set_batch_sizes()
@@ -180,11 +205,7 @@ class PPOConfig(TrainingArguments):
             raise InputError("ignore_data_skip would resume a rollout with other prompts than it began with")
 
     def _check_numbers(self) -> None:
-        for name, choices in {
-            "reference": ("sft", "base"),
-            "value_trunk": ("adapter", "policy"),
-            "kl_estimator": tuple(KL_ESTIMATORS),
-        }.items():
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(map(repr, choices))}")
         ranges = {

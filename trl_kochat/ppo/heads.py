@@ -1,7 +1,4 @@
-"""Heads that read one number from a hidden state, and where they read it.
-
-Shapes in this file: B rows, H hidden size.
-"""
+"""Heads that read one number from a hidden state."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +9,6 @@ from peft import PeftModel, load_peft_weights
 from torch import nn
 
 from ..errors import InputError
-from ..measure.logps import PackedRows
 from ..models import adapter_folder
 
 
@@ -47,13 +43,6 @@ def backbone(model: Any) -> Any:
     """The decoder under a model's head, whose `last_hidden_state` the head reads."""
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     return inner.base_model
-
-
-def scored_hidden(model: Any, rows: PackedRows) -> torch.Tensor:
-    """Hidden state at each row's last real token, where a reward is read: `(B, H)`."""
-    out = backbone(model)(input_ids=rows.input_ids, attention_mask=rows.attention_mask, use_cache=False)
-    last = rows.attention_mask.sum(dim=1) - 1
-    return out.last_hidden_state[torch.arange(last.shape[0], device=last.device), last]
 
 
 def reward_head(path: str) -> torch.Tensor:

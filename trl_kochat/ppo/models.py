@@ -4,13 +4,13 @@ import copy
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification, PeftConfig, PeftModel
+from peft import PeftConfig, PeftModel
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -21,103 +21,104 @@ from transformers import (
 from transformers.utils import find_adapter_config_file
 
 from ..errors import InputError
-from ..models import adapter_folder, refuse_what_runs_code, told_by_name
+from ..measure.score import load_reward_model
+from ..models import adapter_folder, read_adapter_config, refuse_what_runs_code, told_by_name
+from ..sample import embedded
+from .adapters import AdapterRoles, check_sharing
 from .config import PPOConfig, mapping
 from .heads import check_labels
-from .rewards import AdapterReward, FunctionReward, ModelReward, Reward, RewardFunc
-from .roles import ActorCritic
+from .rewards import FunctionReward, ModelReward, Reward
+from .roles import Roles
 
 
 logger = logging.getLogger(__name__)
 
 
-def is_adapter(path: str) -> bool:
+@dataclass
+class Loader:
+    """Loads what is given as a path, as the settings say: safetensors only, and no code unless it is trusted."""
+
+    args: PPOConfig
+    quantization_config: BitsAndBytesConfig | None = None
+
+    @property
+    def _kwargs(self) -> dict[str, Any]:
+        trusted = {"use_safetensors": True, "trust_remote_code": self.args.trust_remote_code}
+        return {**trusted, **mapping(self.args.model_init_kwargs)}
+
+    def causal(self, model: str | PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
+        """A policy or reference from a path, hub id, adapter folder or object."""
+        if not isinstance(model, str):
+            if self.quantization_config is not None or self.args.model_init_kwargs:
+                logger.warning("The model is an object, so quantization_config and model_init_kwargs are not used.")
+            return model
+        model = embedded(model)
+        if is_adapter_of(model):
+            folder, config = self._adapter(model)
+            base = self.causal(str(config.base_model_name_or_path))
+            return PeftModel.from_pretrained(base, folder, is_trainable=True, config=config)  # type: ignore[arg-type]
+        kwargs = self._kwargs
+        if self.quantization_config is not None:
+            kwargs["quantization_config"] = self.quantization_config
+        with told_by_name(model, trust_remote_code=self.args.trust_remote_code):
+            return AutoModelForCausalLM.from_pretrained(model, **kwargs)
+
+    def scorer(self, path: str) -> PreTrainedModel | PeftModel:
+        """A reward or value model of its own, with one label."""
+        kwargs = {
+            k: v for k, v in mapping(self.args.model_init_kwargs).items() if k not in ("revision", "use_safetensors")
+        }
+        return load_reward_model(path, trust_remote_code=self.args.trust_remote_code, **kwargs)
+
+    def _adapter(self, path: str) -> tuple[str, PeftConfig]:
+        """The adapter's folder, and its config with a base that can be loaded."""
+        folder = str(adapter_folder(path))
+        config = read_adapter_config(folder)
+        check_sharing(config, f"The adapter {path!r}")  # others change the base as soon as they are loaded
+        if not config.base_model_name_or_path:
+            raise InputError(f"The adapter {path!r} names no base: load the base, and pass PeftModel.from_pretrained.")
+        config.base_model_name_or_path = embedded(config.base_model_name_or_path)
+        refuse_what_runs_code(config.base_model_name_or_path, trust_remote_code=self.args.trust_remote_code)
+        return folder, config
+
+
+def is_adapter_of(path: str) -> bool:
+    """Whether a folder or a repository holds an adapter and not a whole model."""
     return find_adapter_config_file(path) is not None
-
-
-def _init_kwargs(args: PPOConfig) -> dict[str, Any]:
-    # Weights are read from safetensors only: the other format can run code.
-    return {"use_safetensors": True, "trust_remote_code": args.trust_remote_code, **mapping(args.model_init_kwargs)}
-
-
-def load_causal_model(
-    model: str | PreTrainedModel | PeftModel, args: PPOConfig, quantization_config: BitsAndBytesConfig | None
-) -> PreTrainedModel | PeftModel:
-    """A policy or reference from a path, hub id, adapter folder or object."""
-    if not isinstance(model, str):
-        if quantization_config is not None or args.model_init_kwargs:
-            logger.warning("The model is an object, so quantization_config and model_init_kwargs are not used.")
-        return model
-    kwargs = _init_kwargs(args)
-    if quantization_config is not None:
-        kwargs["quantization_config"] = quantization_config
-    if is_adapter(model):
-        model = _folder(model, args)
-        return AutoPeftModelForCausalLM.from_pretrained(model, is_trainable=True, **kwargs)
-    with told_by_name(model, trust_remote_code=args.trust_remote_code):
-        return AutoModelForCausalLM.from_pretrained(model, **kwargs)
-
-
-def load_scorer(path: str, args: PPOConfig) -> PreTrainedModel | PeftModel:
-    """A reward or value model of its own, with one label."""
-    kwargs = {k: v for k, v in _init_kwargs(args).items() if k != "revision"}  # a revision of the policy
-    if is_adapter(path):
-        path = _folder(path, args)
-        return AutoPeftModelForSequenceClassification.from_pretrained(path, num_labels=1, **kwargs)
-    with told_by_name(path, trust_remote_code=args.trust_remote_code):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=args.trust_remote_code)
-        check_labels(config.num_labels, path)
-        return AutoModelForSequenceClassification.from_pretrained(path, **kwargs)
-
-
-def _folder(adapter: str, args: PPOConfig) -> str:
-    """The adapter's folder, which holds safetensors, on a base that is loaded without code of its own."""
-    folder = str(adapter_folder(adapter))
-    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    if base:
-        refuse_what_runs_code(base, trust_remote_code=args.trust_remote_code)
-    return folder
-
-
-def _same_place(one: str, other: str) -> bool:
-    return one == other or (os.path.isdir(one) and os.path.isdir(other) and os.path.samefile(one, other))
 
 
 def shares_base(path: str, policy: PreTrainedModel | PeftModel) -> bool:
     """Whether the adapter in `path` was trained on the policy's base, by the name that both of them recorded."""
     inner: Any = policy.get_base_model() if isinstance(policy, PeftModel) else policy
-    base = PeftConfig.from_pretrained(path).base_model_name_or_path
+    base, ours = embedded(PeftConfig.from_pretrained(path).base_model_name_or_path or ""), inner.name_or_path
     # An adapter of a model made in memory names no base; nothing else than the policy's can be meant.
-    shared = not base or _same_place(base, inner.name_or_path)
+    shared = not base or base == ours
+    shared = shared or (os.path.isdir(base) and os.path.isdir(ours) and os.path.samefile(base, ours))
     if not shared:
         logger.warning(
-            f"The adapter {path} was trained on {base}, the policy stands on {inner.name_or_path or 'no named model'}: "
+            f"The adapter {path} was trained on {base}, the policy stands on {ours or 'no named model'}: "
             "it gets a base of its own in memory. If they are one model, load the policy from that same path."
         )
     return shared
 
 
 def _name(source: Any) -> str:
+    if isinstance(source, nn.Module):
+        source = source.config.name_or_path or type(source).__name__  # type: ignore[union-attr]
     if isinstance(source, str):
         return os.path.basename(os.path.normpath(source))
-    if isinstance(source, nn.Module):
-        config: Any = source.config
-        return os.path.basename(os.path.normpath(config.name_or_path or type(source).__name__))
     return getattr(source, "__name__", type(source).__name__)
 
 
 def _reward_tokenizer(
-    model: Any,
-    given: PreTrainedTokenizerBase | None,
-    tokenizer: PreTrainedTokenizerBase,
-    trust_remote_code: bool,
+    model: Any, given: PreTrainedTokenizerBase | None, tokenizer: PreTrainedTokenizerBase, args: PPOConfig
 ) -> PreTrainedTokenizerBase | None:
     """The reward model's tokenizer, `None` if it is the policy's, so that ids can be passed as they are."""
     name = model.config.name_or_path
     if given is None and name:
         beside = os.path.isfile(os.path.join(name, "tokenizer_config.json"))
         if beside or not os.path.isdir(name):
-            given = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+            given = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
     if given is not None:
         same = given.get_vocab() == tokenizer.get_vocab() and given.eos_token_id == tokenizer.eos_token_id
         return None if same else given
@@ -132,59 +133,94 @@ def _reward_tokenizer(
 
 def build_roles(
     policy: PreTrainedModel | PeftModel,
-    reward_funcs: Sequence[str | PreTrainedModel | PeftModel | RewardFunc],
+    reward_funcs: Sequence[Any],
     *,
-    args: PPOConfig,
+    loader: Loader,
     tokenizer: PreTrainedTokenizerBase,
     value_model: str | PreTrainedModel | None,
     reward_processing_classes: Sequence[PreTrainedTokenizerBase | None],
     peft_config: PeftConfig | None,
-) -> tuple[ActorCritic, list[Reward]]:
+) -> tuple[Roles, list[Reward]]:
     """Policy and value in one module, and the rewards, sharing the policy's base where they can."""
+    args = loader.args
     with_adapters = peft_config is not None or isinstance(policy, PeftModel)
     if not with_adapters and getattr(policy, "quantization_method", None) is not None:
         raise InputError(
             "A quantized model cannot be trained itself; train an adapter on it: peft_config=LoraConfig(...)."
         )
-    shared = [
-        source
-        for source in reward_funcs
-        if isinstance(source, str) and with_adapters and is_adapter(source) and shares_base(source, policy)
-    ]
-    names = _unique_names([_name(source) for source in reward_funcs])
-    own: dict[str, ModelReward] = {}
-    for source, name, given in zip(reward_funcs, names, reward_processing_classes, strict=True):
-        if isinstance(source, nn.Module) or (isinstance(source, str) and source not in shared):
-            model: Any = load_scorer(source, args) if isinstance(source, str) else source
-            reads_with = _reward_tokenizer(model, given, tokenizer, args.trust_remote_code)
-            own[name] = ModelReward(model, name, reads_with, args.per_device_train_batch_size)
-    actor_critic = ActorCritic(
+    if args.value_trunk == "policy" and value_model is not None:
+        raise InputError("value_model is a model of its own and value_trunk='policy' wants none; drop one of them")
+
+    def on_base(source: Any) -> bool:
+        return with_adapters and isinstance(source, str) and is_adapter_of(source) and shares_base(source, policy)
+
+    sources = [embedded(source) if isinstance(source, str) else source for source in reward_funcs]
+    names = _unique_names([_name(source) for source in sources])
+    adapters = {name: source for name, source in zip(names, sources, strict=True) if on_base(source)}
+    rewards: list[Reward | None] = []  # None until the roles are made
+    for source, name, given in zip(sources, names, reward_processing_classes, strict=True):
+        if name in adapters:
+            rewards.append(None)
+        elif isinstance(source, str | nn.Module):
+            rewards.append(_own_reward(source, name, given, tokenizer, loader))
+        else:
+            rewards.append(FunctionReward(source, name))
+    if isinstance(value_model, str) and not on_base(value_model):
+        value_model = loader.scorer(value_model)  # type: ignore[assignment]
+    if isinstance(value_model, PeftModel):
+        raise InputError("A value adapter is given as its folder (save_pretrained), so that it shares the base.")
+    if isinstance(value_model, nn.Module):
+        check_labels(value_model.config.num_labels or 0, _name(value_model))
+
+    if not with_adapters:
+        if args.value_trunk == "adapter" and value_model is None:
+            value_model = _new_value_model(policy, rewards)
+        return Roles(policy.requires_grad_(True), value_model=value_model), rewards  # type: ignore[arg-type, return-value]
+    roles = AdapterRoles(
         policy,
         peft_config=peft_config,
         reference=args.reference,
         value_trunk=args.value_trunk,
-        reward_adapters=shared,
-        value_source=_value_source(value_model, list(own.values()), policy, args, with_adapters),
+        reward_adapters=list(adapters.values()),
+        value_source=value_model,
     )
-    rewards: list[Reward] = []
-    adapters = iter(actor_critic.reward_heads)
-    for source, name in zip(reward_funcs, names, strict=True):
-        if name in own:
-            rewards.append(own[name])
-        elif isinstance(source, str):
-            rewards.append(AdapterReward(actor_critic, next(adapters), name))
-        else:
-            rewards.append(FunctionReward(source, name))  # type: ignore[arg-type]
-    return actor_critic, rewards
+    pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    options: dict[str, Any] = {"batch_size": args.per_device_train_batch_size, "pad_token_id": pad_token_id}
+    heads = dict(zip(adapters, roles.reward_heads, strict=True))
+    shared = {name: ModelReward(roles, name, adapter=adapter, **options) for name, adapter in heads.items()}
+    return roles, [reward or shared[name] for reward, name in zip(rewards, names, strict=True)]
+
+
+def _own_reward(
+    source: Any,
+    name: str,
+    given: PreTrainedTokenizerBase | None,
+    tokenizer: PreTrainedTokenizerBase,
+    loader: Loader,
+) -> ModelReward:
+    model: Any = loader.scorer(source) if isinstance(source, str) else source
+    reads_with = _reward_tokenizer(model, given, tokenizer, loader.args)
+    reading = reads_with or tokenizer
+    # The model's own comes first: RewardTrainer has written down the one that it trained with.
+    pads = (model.config.get_text_config().pad_token_id, reading.pad_token_id, reading.eos_token_id, 0)
+    return ModelReward(
+        model,
+        name,
+        batch_size=loader.args.per_device_train_batch_size,
+        pad_token_id=next(i for i in pads if i is not None),
+        tokenizer=reads_with,
+    )
 
 
 def disable_dropout(module: nn.Module) -> None:
-    """Turn dropout off in place, in modules and where an attention layer keeps it as a number."""
+    """Turn dropout off in place: in modules, and where a layer keeps its probability as a number, or one by adapter."""
     for part in module.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-        elif isinstance(getattr(part, "attention_dropout", None), float):
-            part.attention_dropout = 0.0  # type: ignore[assignment]
+        for name, value in list(vars(part).items()):
+            if "drop" in name or (name == "p" and "Dropout" in type(part).__name__):
+                if isinstance(value, float):
+                    setattr(part, name, 0.0)
+                elif isinstance(value, dict):
+                    value.update({key: 0.0 for key, one in value.items() if isinstance(one, float)})
 
 
 def _unique_names(names: list[str]) -> list[str]:
@@ -196,31 +232,12 @@ def _unique_names(names: list[str]) -> list[str]:
     return [name if (n := names[: i + 1].count(name)) == 1 else f"{name}_{n}" for i, name in enumerate(names)]
 
 
-def _value_source(
-    value_model: str | PreTrainedModel | None,
-    rewards: list[ModelReward],
-    policy: PreTrainedModel | PeftModel,
-    args: PPOConfig,
-    with_adapters: bool,
-) -> str | PreTrainedModel | None:
-    """What the value starts from: what was asked for, else the reward model, else the policy's own weights."""
-    if args.value_trunk == "policy":
-        if value_model is not None:
-            raise InputError("value_model is a model of its own and value_trunk='policy' wants none; drop one of them")
-        return None
-    if isinstance(value_model, str):
-        if with_adapters and is_adapter(value_model) and shares_base(value_model, policy):
-            return value_model
-        value_model = load_scorer(value_model, args)  # type: ignore[assignment]
-    if value_model is not None:
-        given: Any = value_model
-        check_labels(given.config.num_labels, _name(given))
-        return value_model
-    if with_adapters:
-        return None  # an adapter: the reward's, or a new one
+def _new_value_model(policy: Any, rewards: Sequence[Reward | None]) -> PreTrainedModel:
+    """A copy of the first reward model that reads the policy's ids, else the policy's weights with a head of 0."""
     for reward in rewards:
-        if reward.tokenizer is None and isinstance(reward.model, PreTrainedModel) and hasattr(reward.model, "score"):
-            return copy.deepcopy(reward.model)
+        model = getattr(reward, "model", None)
+        if isinstance(model, PreTrainedModel) and reward.tokenizer is None and hasattr(model, "score"):  # type: ignore[union-attr]
+            return copy.deepcopy(model)
     config = copy.deepcopy(policy.config)
     config.num_labels = 1
     value = AutoModelForSequenceClassification.from_config(config, dtype=policy.dtype)

@@ -3,26 +3,29 @@
 Shapes in this file: B rollouts of one process, K reward sources.
 """
 
+import asyncio
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from inspect import isawaitable
 from numbers import Real
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import apply_chat_template, is_conversational
+from transformers import PreTrainedTokenizerBase, TrainerState
 
+from ..encode import score_position, tokenize_rows
 from ..errors import InputError
 from ..measure.logps import PackedRows, pack_rows
-from .heads import check_labels, scored_hidden
-from .roles import ActorCritic
+from .heads import check_labels
 
 
 # f(prompts, completions, completion_ids, **columns) -> one number, or None, for each completion
-RewardFunc = Callable[..., Sequence[float | None]]
+RewardFunc = Callable[..., Sequence[float | None] | Awaitable[Sequence[float | None]]]
+# Arguments of a reward function beside the dataset's columns.
+OWN_ARGUMENTS = ("prompts", "completions", "completion_ids", "trainer_state", "log_metric", "log_extra")
 
 
 @dataclass
@@ -30,49 +33,57 @@ class Episodes:
     """Finished completions of one process, as rewards see them."""
 
     rows: list[dict[str, Any]]  # of the dataset
-    prompts: list[Any]  # texts or conversations
     completions: list[Any]  # texts, or conversations of one assistant message
+    prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
+    read_ids: list[list[int]]  # completions as a reward model was trained to read them, see `answer_end`
     finished: list[bool]  # False where a completion was cut by length
-    packed: list[PackedRows]  # the ids that were generated, in slices
+    trainer_state: TrainerState
+    metrics: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # that functions logged
+    columns: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
-
-class NamedInErrors(AbstractContextManager):
-    """Add to an error which reward function raised it: the traceback shows where, and there may be several."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> None:
-        if error is not None:
-            error.add_note(f"Raised by the reward function {self.name!r}, which PPOTrainer called on a rollout.")
+    @property
+    def prompts(self) -> list[Any]:
+        """Texts or conversations."""
+        return [row["prompt"] for row in self.rows]
 
 
 class FunctionReward:
-    """A function of prompts and completions, called as TRL's trainers call it."""
+    """A function of prompts and completions, called as TRL's GRPOTrainer calls it; it may be `async`."""
 
     def __init__(self, function: RewardFunc, name: str) -> None:
         self.function, self.name = function, name
 
-    def __call__(self, episodes: Episodes) -> list[float | None]:
-        skipped = ("prompt", "completion", "completion_ids")
-        columns = {k: [row[k] for row in episodes.rows] for k in episodes.rows[0] if k not in skipped}
-        with NamedInErrors(self.name):
-            given = self.function(
-                prompts=episodes.prompts,
-                completions=episodes.completions,
-                completion_ids=episodes.completion_ids,
-                **columns,
-            )
+    def __call__(self, episodes: Episodes) -> Any:
+        columns = {k: [row[k] for row in episodes.rows] for k in episodes.rows[0] if k not in ("prompt", "completion")}
+        given = {
+            "prompts": episodes.prompts,
+            "completions": episodes.completions,
+            "completion_ids": episodes.completion_ids,
+            "trainer_state": episodes.trainer_state,
+            "log_metric": lambda name, value: episodes.metrics[name].append(float(value)),
+            "log_extra": lambda column, values: episodes.columns[column].extend(values),
+        }
+        try:
+            return self.function(**columns | given)
+        except Exception as error:
+            self.name_in(error)
+            raise
+
+    def name_in(self, error: BaseException) -> None:
+        """Add to an error which function raised it: the traceback shows where, and there may be several."""
+        error.add_note(f"Raised by the reward function {self.name!r}, which PPOTrainer called on a rollout.")
+
+    def checked(self, given: Any, completions: Sequence[Any]) -> list[float | None]:
         if not isinstance(given, Iterable):
             raise InputError(
                 f"The reward function {self.name!r} returned {given!r}; return a list with one number, or None, for each "
                 "completion."
             )
         rewards: list[Any] = list(given)
-        if len(rewards) != len(episodes.prompts):
+        if len(rewards) != len(completions):
             raise InputError(
-                f"The reward function {self.name!r} returned {len(rewards)} rewards for {len(episodes.prompts)} "
+                f"The reward function {self.name!r} returned {len(rewards)} rewards for {len(completions)} "
                 "completions; return one for each, None where there is nothing to say."
             )
         for i, reward in enumerate(rewards):
@@ -80,86 +91,98 @@ class FunctionReward:
             if number is not None and not (isinstance(number, Real) and math.isfinite(number)):
                 raise InputError(
                     f"The reward function {self.name!r} returned {reward!r} for completion {i} "
-                    f"({episodes.completions[i]!r}); return a finite number, or None to leave the completion out."
+                    f"({completions[i]!r}); return a finite number, or None to leave the completion out."
                 )
             rewards[i] = None if number is None else float(number)
         return rewards
 
 
-class AdapterReward:
-    """A frozen reward adapter on the policy's base; it sees the very ids that were generated."""
-
-    def __init__(self, model: ActorCritic, adapter: str, name: str) -> None:
-        self.model, self.adapter, self.name = model, adapter, name
-
-    def __call__(self, episodes: Episodes) -> list[float | None]:
-        scores = [self.model.adapter_rewards(self.adapter, rows) for rows in episodes.packed]
-        return torch.cat(scores).tolist()
-
-
 class ModelReward:
-    """A reward model of its own.
+    """A reward model: an adapter on the policy's base, or a model of its own.
 
-    With the policy's tokenizer it sees the very ids that were generated, and its score is read at the last real
-    token whatever its padding token is; with another tokenizer it sees the text.
+    With the policy's tokenizer it sees the ids that were generated, with another one the text. Its score is read where
+    RewardTrainer reads it.
+
+    Args:
+        model (`AdapterRoles`, `PreTrainedModel` or `PeftModel`): What holds it.
+        name (`str`): Of the metrics.
+        adapter (`str`, *optional*): Its name, where the model is the policy's base.
+        batch_size (`int`): Rows of one forward pass.
+        pad_token_id (`int`): That the model was trained with, by which the end of a row is found.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*): The model's, if it is not the policy's.
     """
 
     def __init__(
-        self, model: PreTrainedModel | PeftModel, name: str, tokenizer: PreTrainedTokenizerBase | None, batch_size: int
+        self,
+        model: Any,
+        name: str,
+        *,
+        batch_size: int,
+        pad_token_id: int,
+        adapter: str | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
-        self.model: Any = model.eval().requires_grad_(False)
-        check_labels(self.model.config.num_labels, name)
-        self.name, self.tokenizer, self.batch_size = name, tokenizer, batch_size
+        self.model, self.name, self.adapter = model, name, adapter
+        self.batch_size, self.pad_token_id, self.tokenizer = batch_size, pad_token_id, tokenizer
+        if adapter is None:
+            check_labels(model.config.num_labels, name)
+            model.eval().requires_grad_(False)
+            model.config.get_text_config().pad_token_id = pad_token_id  # by which it finds the end of a row itself
+
+    def _scores(self, rows: PackedRows, positions: list[int]) -> torch.Tensor:
+        if self.adapter is not None:
+            return self.model.adapter_rewards(self.adapter, rows, positions)
+        return self.model(input_ids=rows.input_ids, attention_mask=rows.attention_mask).logits[:, 0]
 
     @torch.no_grad()
     def __call__(self, episodes: Episodes) -> list[float | None]:
-        if self.tokenizer is None:
-            scores = [self._score_ids(rows) for rows in episodes.packed]
-        else:
-            ids = self._ids(episodes)
-            scores = [
-                self._score_ids(self._pack(ids[i : i + self.batch_size])) for i in range(0, len(ids), self.batch_size)
-            ]
-        return torch.cat(scores).float().tolist()
-
-    def _score_ids(self, rows: PackedRows) -> torch.Tensor:
-        if hasattr(self.model, "score"):  # how transformers names the head of its decoders
-            return self.model.score(scored_hidden(self.model, rows)).squeeze(-1)
-        return self.model(input_ids=rows.input_ids, attention_mask=rows.attention_mask).logits[:, 0]
-
-    def _ids(self, episodes: Episodes) -> list[list[int]]:
-        """What RewardTrainer would have tokenized: a conversation as rendered, a text with its EOS if it has one."""
-        assert self.tokenizer is not None
-        pairs = zip(episodes.prompts, episodes.completions, episodes.finished, strict=True)
-        if is_conversational({"prompt": episodes.prompts[0]}):
-            texts = [apply_chat_template({"messages": p + c}, self.tokenizer)["text"] for p, c, _ in pairs]
-            return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        eos = self.tokenizer.eos_token or ""
-        return self.tokenizer([p + c + (eos if finished else "") for p, c, finished in pairs])["input_ids"]
-
-    def _pack(self, ids: list[list[int]]) -> PackedRows:
-        assert self.tokenizer is not None
-        pad_token_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
-        return pack_rows(ids, [[] for _ in ids], pad_token_id=pad_token_id, device=self.model.device)
+        ids = [[*p, *c] for p, c in zip(episodes.prompt_ids, episodes.read_ids, strict=True)]
+        if self.tokenizer is not None:
+            pairs = zip(episodes.prompts, episodes.completions, strict=True)
+            rows = [{"prompt": prompt, "completion": completion} for prompt, completion in pairs]
+            tokenized = tokenize_rows(self.tokenizer, rows, ended=episodes.finished)
+            ids = [row.sequences["completion"] for row in tokenized]
+        scores = []
+        for start in range(0, len(ids), self.batch_size):
+            part = ids[start : start + self.batch_size]
+            packed = pack_rows(part, [[] for _ in part], pad_token_id=self.pad_token_id, device=self.model.device)
+            scores.append(self._scores(packed, [score_position(row, self.pad_token_id) for row in part]))
+        values = torch.cat(scores).float().tolist()
+        for i, value in enumerate(values):
+            # In a tensor of rewards NaN says that there is none.
+            if not math.isfinite(value):
+                raise InputError(
+                    f"The reward model {self.name!r} scores completion {i} ({episodes.completions[i]!r}) with {value}; "
+                    "its weights are broken, or overflow in this precision: try bf16 or float32."
+                )
+        return values
 
 
-Reward = FunctionReward | AdapterReward | ModelReward
+Reward = FunctionReward | ModelReward
 
 
 def collect_rewards(rewards: Sequence[Reward], episodes: Episodes, device: torch.device) -> torch.Tensor:
-    """What each source says of each completion, `(B, K)`; NaN for `None`."""
+    """What each source says of each completion, `(B, K)`; NaN for `None`. Async functions run together."""
+    given = [reward(episodes) for reward in rewards]
+    waiting = {i: answer for i, answer in enumerate(given) if isawaitable(answer)}
+    if waiting:
+        # In a thread, since a notebook runs a loop of its own in this one.
+        with ThreadPoolExecutor(1) as thread:
+            answers = thread.submit(asyncio.run, _together(list(waiting.values()))).result()
+        for i, answer in zip(waiting, answers, strict=True):
+            if isinstance(answer, BaseException):
+                rewards[i].name_in(answer)  # type: ignore[union-attr]
+                raise answer
+            given[i] = answer
     columns = []
-    for reward in rewards:
-        given = reward(episodes)
-        for i, value in enumerate(given):
-            # In the tensor a NaN would say that there is no reward.
-            if value is not None and not math.isfinite(value):
-                raise InputError(
-                    f"The reward model {reward.name!r} scores completion {i} ({episodes.completions[i]!r}) with {value}; "
-                    "its weights are broken, or overflow in this precision: try bf16 or float32."
-                )
-        columns.append([math.nan if value is None else value for value in given])
+    for reward, answer in zip(rewards, given, strict=True):
+        values = reward.checked(answer, episodes.completions) if isinstance(reward, FunctionReward) else answer
+        columns.append([math.nan if value is None else value for value in values])
     return torch.tensor(columns, dtype=torch.float32, device=device).T
+
+
+async def _together(calls: Iterable[Awaitable[Any]]) -> list[Any]:
+    return await asyncio.gather(*calls, return_exceptions=True)
 
 
 def weighted_rewards(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import (
@@ -27,14 +27,13 @@ from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from ..errors import InputError
 from ..tokenizer import load_tokenizer
-from ..versions import check_torchao
-from .checks import as_list, check_datasets, check_launch, check_sources, special_eos_ids
+from .checks import as_list, check_datasets, check_launch, check_sources
 from .config import PPOConfig
-from .experience import ExperienceMaker
-from .models import build_roles, disable_dropout, load_causal_model
+from .experience import Experience, ExperienceMaker
+from .models import Loader, build_roles, disable_dropout
 from .objective import adapted_kl_coef, policy_losses, value_losses
 from .rewards import ModelReward
-from .roles import POLICY, VALUE, ActorCritic, Scores
+from .roles import POLICY, VALUE, Roles, Scores
 from .rollout import Rollout, RolloutBatchSampler, epoch_order, row_numbers
 from .tables import show_completions
 
@@ -107,32 +106,30 @@ class PPOTrainer(Trainer):
         reward_funcs = as_list(reward_funcs)
         reward_processing_classes = as_list(reward_processing_classes or [None] * len(reward_funcs))
         check_sources(reward_funcs, reward_processing_classes, args)
-        if peft_config is not None:
-            check_torchao()
         set_seed(args.seed)  # of new adapters
-        policy = load_causal_model(model, args, quantization_config)
+        loader = Loader(args, quantization_config)
+        policy = loader.causal(model)
         tokenizer = processing_class or load_tokenizer(str(policy.name_or_path))
         if tokenizer.eos_token_id is None:
             raise InputError("The tokenizer has no eos_token, so no completion could end; set tokenizer.eos_token.")
-        if ref_model is not None and ref_model is model:
+        if ref_model is model and not isinstance(model, str):
             raise InputError("ref_model is the model itself and would move with it; leave it out, or pass a copy.")
-
         if ref_model is None and args.kl_coef > 0 and peft_config is None and not isinstance(policy, PeftModel):
             ref_model = copy.deepcopy(policy)
-        self.ref_model = load_causal_model(ref_model, args, None) if ref_model is not None else None
-        actor_critic, self.rewards = build_roles(
+        self.ref_model = Loader(args).causal(ref_model) if ref_model is not None else None
+        roles, self.rewards = build_roles(
             policy,
             reward_funcs,
-            args=args,
+            loader=loader,
             tokenizer=tokenizer,
             value_model=value_model,
             reward_processing_classes=reward_processing_classes,
             peft_config=peft_config,
         )
         if args.disable_dropout:
-            disable_dropout(actor_critic)
+            disable_dropout(roles)
         super().__init__(
-            model=actor_critic,
+            model=roles,
             args=args,
             data_collator=_collate,  # type: ignore[arg-type]
             train_dataset=train_dataset,
@@ -143,24 +140,27 @@ class PPOTrainer(Trainer):
         )
         check_launch(self)
         self.args: PPOConfig
-        self.model: ActorCritic
+        self.model: Roles
         self.train_dataset: Dataset
-        for module in filter(None, [self.ref_model, *(r.model for r in self.rewards if isinstance(r, ModelReward))]):
-            module.eval().requires_grad_(False)
-            if getattr(module, "quantization_method", None) is None:  # quantized weights are where they were loaded
-                module.to(self.accelerator.device)
+        self._settle_frozen_models()
         self.maker = ExperienceMaker(
-            actor_critic,
+            roles,
             self.rewards,
             ref_model=self.ref_model,
             tokenizer=tokenizer,
-            eos_token_ids=special_eos_ids(policy, tokenizer),
             args=args,
             accelerator=self.accelerator,
         )
         self.eval_completions: list[dict[str, Any]] = []  # of the last evaluation, for reports
         check_datasets(self.train_dataset, self.eval_dataset, self.maker, args, policy.config)
         self._forget()
+
+    def _settle_frozen_models(self) -> None:
+        own = [r.model for r in self.rewards if isinstance(r, ModelReward) and r.adapter is None]
+        for module in filter(None, [self.ref_model, *own]):
+            module.eval().requires_grad_(False)
+            if getattr(module, "quantization_method", None) is None:  # quantized weights are where they were loaded
+                module.to(self.accelerator.device)
 
     def _forget(self) -> None:
         """Start without a rollout."""
@@ -284,19 +284,18 @@ class PPOTrainer(Trainer):
 
     def _make_rollout(self, rows: list[dict[str, Any]], number: int, model: nn.Module) -> Rollout:
         args = self.args
-        size, processes = args.per_device_train_batch_size, args.world_size
-        numbers = row_numbers(len(rows), size=size, process=args.process_index, processes=processes)
-        seed = [_TRAIN, args.seed, number]
         # If all of it is one slice, the first update can use the passes that score it.
         learner = model if args.slices == 1 and args.disable_dropout else None
         start = time.perf_counter()
-        made = self.maker(rows, numbers=numbers, seed=seed, slice_size=size, learner=learner)
+        made = self._experience(
+            rows, size=args.per_device_train_batch_size, first=0, seed=[_TRAIN, args.seed, number], learner=learner
+        )
         self._metrics["ppo/time/generation"].append(made.generation_seconds)
         self._metrics["ppo/time/scoring"].append(time.perf_counter() - start - made.generation_seconds)
         self._live = made.live
         rollout, critic = self.maker.rollout(made, kl_coef=self.kl_coef)
         metrics = self.maker.summarize(self.accelerator.gather(self.maker.row_measures(made)))
-        for name, value in (metrics | critic).items():
+        for name, value in (self.maker.logged(made) | metrics | critic).items():
             self._metrics[name].append(value)
         if args.log_completions:
             self._table = self.maker.table(made, rollout.advantages)
@@ -310,9 +309,17 @@ class PPOTrainer(Trainer):
             )
         return rollout
 
+    def _experience(
+        self, rows: list[dict[str, Any]], *, size: int, first: int, seed: list[int], learner: nn.Module | None = None
+    ) -> Experience:
+        """Completions of rows whose numbers start at `first`, the same whatever the number of processes."""
+        processes, process = self.args.world_size, self.args.process_index
+        numbers = [first + i for i in row_numbers(len(rows), size=size, process=process, processes=processes)]
+        return self.maker(rows, numbers=numbers, seed=seed, slice_size=size, state=self.state, learner=learner)
+
     def score_answers(self, prompts: Sequence[Any], answers: Sequence[str]) -> list[float | None]:
         """Rewards of answers, for `KoreanSamplesCallback(score=trainer.score_answers)`."""
-        return self.maker.score_answers(prompts, answers)
+        return self.maker.score_answers(prompts, answers, self.state)
 
     def evaluation_loop(
         self,
@@ -325,18 +332,19 @@ class PPOTrainer(Trainer):
         """Complete each prompt once, with random numbers that are the same every time, and measure the completions."""
         args, size = self.args, self.args.eval_batch_size
         measures, self.eval_completions = [], []
+        logged: dict[str, list[float]] = defaultdict(list)
         for i, rows in enumerate(dataloader):
-            first = i * size * args.world_size
-            own = row_numbers(len(rows), size=size, process=args.process_index, processes=args.world_size)
-            made = self.maker(rows, numbers=[first + i for i in own], seed=[_EVAL, args.seed], slice_size=size)
+            made = self._experience(rows, size=size, first=i * size * args.world_size, seed=[_EVAL, args.seed])
             measures.append(self.accelerator.gather_for_metrics(self.maker.row_measures(made)))
             self.eval_completions += self.maker.table(made)
+            for name, value in self.maker.logged(made).items():
+                logged[name].append(value)
         every = torch.cat(measures)
         self.eval_completions = self.eval_completions[: len(every)]  # the last batch may be filled up
         metrics = self.maker.summarize(every)
-        lengths = {"mean_length": metrics.pop("completions/mean_length")}
-        metrics = {k: v for k, v in metrics.items() if not k.startswith("completions/")} | lengths
-        metrics["eos_rate"] = every[:, 5].mean().item()
+        mean_length = metrics["completions/mean_length"]
+        metrics = {k: v for k, v in metrics.items() if not k.startswith("completions/")}
+        metrics |= {"mean_length": mean_length, "eos_rate": every[:, 5].mean().item()} | _means(logged)
         if args.log_completions:
             self._show(self.eval_completions, metric_key_prefix)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
@@ -345,7 +353,7 @@ class PPOTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of what was measured since the last log; with `log_completions`, show the last rollout."""
         if not any(name.startswith("eval_") for name in logs):
-            logs |= {name: sum(values) / len(values) for name, values in self._metrics.items()}
+            logs |= _means(self._metrics)
             self._metrics.clear()
             self._show(self._table, "completions")
             self._table = []
@@ -373,9 +381,7 @@ class PPOTrainer(Trainer):
 
     def _save_progress(self, folder: Path) -> None:
         if self.args.should_save:
-            if self.model.has_adapters:
-                # Trainer looks for this file; it reaches ActorCritic.load_state_dict.
-                save_file(self.model.trainable_state(), folder / "model.safetensors", metadata={"format": "pt"})
+            self.model.save_for_resuming(folder)
             # Weights and rollouts that must be there for resuming, for whoever looks whether the checkpoint is whole.
             files = {str(path.relative_to(folder)) for path in folder.rglob("*.safetensors")}
             if self._is_mid_rollout(self.state.global_step):
@@ -418,4 +424,11 @@ class PPOTrainer(Trainer):
                     f"{folder} was saved in the middle of a rollout and has no {file.name}: resume with the same "
                     "number of processes and the same batch sizes."
                 )
-            self._rollout, self._is_loaded = Rollout.load(file, self.accelerator.device), True
+            try:
+                self._rollout, self._is_loaded = Rollout.load(file, self.accelerator.device), True
+            except SafetensorError as error:
+                raise InputError(f"{file} is broken ({error}): resume from another checkpoint.") from error
+
+
+def _means(values: dict[str, list[float]]) -> dict[str, float]:
+    return {name: sum(given) / len(given) for name, given in values.items()}

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tests.tiny_lm import tiny_gpt2, tiny_llama, tiny_reward_model
 from trl_kochat.measure.logps import completion_logits, pack_rows, token_logps
-from trl_kochat.ppo.heads import scored_hidden
-from trl_kochat.ppo.roles import POLICY, REWARD, VALUE, ActorCritic
+from trl_kochat.ppo.adapters import AdapterRoles
+from trl_kochat.ppo.roles import POLICY, REWARD, VALUE, Roles, hidden_states
 
 
 ROWS = pack_rows([[5, 6, 7, 8], [9, 10]], [[11, 12, 0], [13, 14, 15, 16, 17]], pad_token_id=1)
@@ -51,7 +51,19 @@ def folders(tmp_path_factory):
 
 def fresh(folders, **kwargs):
     base = AutoModelForCausalLM.from_pretrained(folders["base"])
-    return ActorCritic(base, peft_config=lora(), reward_adapters=[folders["reward"]], **kwargs)
+    return AdapterRoles(base, peft_config=lora(), reward_adapters=[folders["reward"]], **kwargs)
+
+
+def ends(rows):
+    return [length - 1 for length in rows.attention_mask.sum(1).tolist()]
+
+
+def scored_hidden(model, rows):
+    return hidden_states(model, rows)[range(len(ends(rows))), ends(rows)]
+
+
+def rewards(model, rows=ROWS):
+    return model.adapter_rewards(REWARD, rows, ends(rows))
 
 
 def scores_of(model):
@@ -87,7 +99,7 @@ def test_the_reward_adapter_scores_as_the_reward_model_it_was(folders):
     alone.config.pad_token_id = 1
     with torch.no_grad():
         expected = alone(input_ids=ROWS.input_ids, attention_mask=ROWS.attention_mask).logits[:, 0]
-    assert torch.allclose(fresh(folders).adapter_rewards(REWARD, ROWS), expected, atol=1e-6)
+    assert torch.allclose(rewards(fresh(folders)), expected, atol=1e-6)
 
 
 def test_the_value_starts_from_the_reward_model_but_token_by_token(folders):
@@ -96,8 +108,8 @@ def test_the_value_starts_from_the_reward_model_but_token_by_token(folders):
     # The value before the last token is the reward model's view of the row without it: not the reward itself, so the
     # first advantage is not zero.
     shorter = pack_rows([[5, 6, 7, 8], [9, 10]], [[11, 12], [13, 14, 15, 16]], pad_token_id=1)
-    assert torch.allclose(values[[0, 1], [2, 4]], model.adapter_rewards(REWARD, shorter), atol=1e-5)
-    assert (values[[0, 1], [2, 4]] - model.adapter_rewards(REWARD, ROWS)).abs().min() > 1e-3
+    assert torch.allclose(values[[0, 1], [2, 4]], rewards(model, shorter), atol=1e-5)
+    assert (values[[0, 1], [2, 4]] - rewards(model, ROWS)).abs().min() > 1e-3
 
 
 def step(model, loss):
@@ -112,7 +124,7 @@ def test_a_policy_step_moves_the_policy_alone_and_a_value_step_the_value_alone(f
     model = fresh(folders)
     shake(model.policy, POLICY)
     ref = model.ref_logps(ROWS)
-    start, reward = scores_of(model), model.adapter_rewards(REWARD, ROWS)
+    start, reward = scores_of(model), rewards(model, ROWS)
 
     step(model, model(**ROWS._asdict()).per_token_logps.sum())
     moved = scores_of(model)
@@ -123,7 +135,7 @@ def test_a_policy_step_moves_the_policy_alone_and_a_value_step_the_value_alone(f
     last = scores_of(model)
     assert not torch.allclose(last.values, moved.values, atol=1e-3)
     assert torch.equal(last.per_token_logps, moved.per_token_logps)
-    assert torch.equal(model.adapter_rewards(REWARD, ROWS), reward)
+    assert torch.equal(rewards(model, ROWS), reward)
     assert torch.equal(model.ref_logps(ROWS), ref)
 
 
@@ -185,7 +197,7 @@ def test_an_sft_adapter_is_where_the_policy_starts(folders, reference):
     with torch.no_grad():
         of_sft = token_logps(completion_logits(sft, ROWS), ROWS)
         of_base = token_logps(completion_logits(base, ROWS), ROWS)
-    model = ActorCritic(AutoPeftModelForCausalLM.from_pretrained(folders["sft"]), reference=reference)
+    model = AdapterRoles(AutoPeftModelForCausalLM.from_pretrained(folders["sft"]), reference=reference)
     assert torch.equal(scores_of(model).per_token_logps, of_sft)
     expected = of_sft if reference == "sft" else of_base
     assert torch.equal(model.ref_logps(ROWS), expected)
@@ -197,14 +209,14 @@ def test_an_sft_adapter_is_where_the_policy_starts(folders, reference):
 def test_adapter_names_that_clash_are_an_error(folders):
     base = AutoModelForCausalLM.from_pretrained(folders["base"])
     with pytest.raises(ValueError, match="'policy'.*adapter_name='default'"):
-        ActorCritic(get_peft_model(base, lora(), adapter_name="policy"))
+        AdapterRoles(get_peft_model(base, lora(), adapter_name="policy"))
 
 
 def test_the_names_of_several_rewards_clash_too(folders):
     base = AutoModelForCausalLM.from_pretrained(folders["base"])
     model = get_peft_model(base, lora(), adapter_name="reward_2")
     with pytest.raises(ValueError, match="'reward_2'.*adapter_name='default'"):
-        ActorCritic(model, reward_adapters=[folders["reward"], folders["reward"]])
+        AdapterRoles(model, reward_adapters=[folders["reward"], folders["reward"]])
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -212,21 +224,21 @@ def test_an_adapter_of_another_base_is_an_error(tmp_path, layers):
     config = LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["q_proj"])
     get_peft_model(tiny_reward_model(hidden_size=64, layers=layers), config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="does not belong to the policy's base"):
-        ActorCritic(tiny_llama(hidden_size=64), peft_config=lora(), reward_adapters=[str(tmp_path)])
+        AdapterRoles(tiny_llama(hidden_size=64), peft_config=lora(), reward_adapters=[str(tmp_path)])
 
 
 def test_two_adapters_and_prompt_tuning_are_errors(folders):
     sft = AutoPeftModelForCausalLM.from_pretrained(folders["sft"])
     with pytest.raises(ValueError, match="has an adapter already"):
-        ActorCritic(sft, peft_config=lora())
+        AdapterRoles(sft, peft_config=lora())
     with pytest.raises(ValueError, match="LoraConfig"):
-        ActorCritic(tiny_llama(), peft_config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+        AdapterRoles(tiny_llama(), peft_config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
 
 
 def test_an_adapter_without_a_reward_head_is_an_error(folders):
     base = AutoModelForCausalLM.from_pretrained(folders["base"])
     with pytest.raises(ValueError, match="no reward head"):
-        ActorCritic(base, peft_config=lora(), reward_adapters=[folders["sft"]])
+        AdapterRoles(base, peft_config=lora(), reward_adapters=[folders["sft"]])
 
 
 def test_a_reward_adapter_with_two_labels_is_an_error(folders, tmp_path):
@@ -234,7 +246,7 @@ def test_a_reward_adapter_with_two_labels_is_an_error(folders, tmp_path):
     get_peft_model(model, lora("SEQ_CLS")).save_pretrained(tmp_path)
     base = AutoModelForCausalLM.from_pretrained(folders["base"])
     with pytest.raises(ValueError, match="2 labels"):
-        ActorCritic(base, peft_config=lora(), reward_adapters=[str(tmp_path)])
+        AdapterRoles(base, peft_config=lora(), reward_adapters=[str(tmp_path)])
 
 
 def test_saved_adapters_load_with_peft_alone(folders, tmp_path):
@@ -257,7 +269,7 @@ def test_saved_adapters_load_with_peft_alone(folders, tmp_path):
                 head = model.value_head if name == "value" else model.reward_heads[REWARD]
                 assert torch.allclose(got, head(scored_hidden(model.policy, ROWS)), atol=1e-5)
     # A later run starts its value there.
-    later = ActorCritic(
+    later = AdapterRoles(
         AutoModelForCausalLM.from_pretrained(folders["base"]), peft_config=lora(), value_source=str(tmp_path / "value")
     )
     assert torch.allclose(scores_of(later).values, start.values, atol=1e-6)
@@ -283,7 +295,7 @@ def test_without_lora_the_value_is_a_model_of_its_own(make, tmp_path):
     config = copy.deepcopy(policy.config)
     config.num_labels = 1
     value = AutoModelForSequenceClassification.from_config(config).eval()
-    model = ActorCritic(policy, value_source=value)
+    model = Roles(policy, value_model=value)
     scores = scores_of(model)
     hidden = value.base_model(ROWS.input_ids, attention_mask=ROWS.attention_mask).last_hidden_state
     per_token = value.score(hidden)[..., 0]
@@ -309,15 +321,15 @@ def four_bit(folders):
 
 
 def test_a_4_bit_base_carries_all_roles(folders):
-    model = ActorCritic(four_bit(folders), peft_config=lora(), reward_adapters=[folders["reward"]]).eval()
-    start, reward = scores_of(model), model.adapter_rewards(REWARD, ROWS)
+    model = AdapterRoles(four_bit(folders), peft_config=lora(), reward_adapters=[folders["reward"]]).eval()
+    start, reward = scores_of(model), rewards(model, ROWS)
     assert torch.equal(model.ref_logps(ROWS), start.per_token_logps)
     step(model, model(**ROWS._asdict()).values.sum() + model(**ROWS._asdict()).per_token_logps.sum())
     after = scores_of(model)
     assert not torch.allclose(after.values, start.values, atol=1e-3)
     assert not torch.allclose(after.per_token_logps, start.per_token_logps, atol=1e-3)
     assert torch.equal(model.ref_logps(ROWS), start.per_token_logps)
-    assert torch.equal(model.adapter_rewards(REWARD, ROWS), reward)
+    assert torch.equal(rewards(model, ROWS), reward)
 
 
 @pytest.mark.parametrize("used_before", [False, True])
@@ -327,7 +339,7 @@ def test_a_4_bit_base_has_the_gradients_of_its_own_weights_after_generation(fold
         with torch.no_grad():
             base(ROWS.input_ids)
     torch.manual_seed(0)
-    model = ActorCritic(base, peft_config=lora(), reward_adapters=[folders["reward"]])
+    model = AdapterRoles(base, peft_config=lora(), reward_adapters=[folders["reward"]])
     # The same in float32: a base that holds the weights that NF4 rounded to.
     plain_base = AutoModelForCausalLM.from_pretrained(folders["base"])
     quantized = dict(model.policy.get_base_model().named_modules())
@@ -337,7 +349,7 @@ def test_a_4_bit_base_has_the_gradients_of_its_own_weights_after_generation(fold
             weight = layer.weight
             module.weight.data = bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state).float()
     torch.manual_seed(0)
-    plain = ActorCritic(plain_base, peft_config=lora(), reward_adapters=[folders["reward"]])
+    plain = AdapterRoles(plain_base, peft_config=lora(), reward_adapters=[folders["reward"]])
     for adapter in (POLICY, VALUE):
         shake(plain.policy, adapter)
     model.load_state_dict(plain.trainable_state())
@@ -361,13 +373,13 @@ def test_padding_changes_no_score(folders):
     for ours, theirs in zip(wide, narrow, strict=True):
         assert torch.allclose(ours[:1, :3], theirs, atol=1e-5)
         assert (ours[0, 3:] == 0).all()
-    assert torch.allclose(model.adapter_rewards(REWARD, long)[:1], model.adapter_rewards(REWARD, alone), atol=1e-5)
+    assert torch.allclose(rewards(model, long)[:1], rewards(model, alone), atol=1e-5)
 
 
 def test_models_of_another_width_are_still_separate():
     # The value model may be of another shape than the policy's.
     value = tiny_reward_model(hidden_size=16)
-    model = ActorCritic(tiny_llama(), peft_config=lora(), value_source=value)
+    model = AdapterRoles(tiny_llama(), peft_config=lora(), value_source=value)
     assert scores_of(model).values.shape == (2, 5)
 
 
@@ -377,8 +389,8 @@ def test_generating_from_merged_weights_leaves_the_base_bit_for_bit(folders):
     before = {name: p.clone() for name, p in model.named_parameters()}
     with torch.no_grad(), model.role(POLICY):
         unmerged = completion_logits(model.policy, ROWS)
-    with torch.no_grad(), model.generating(merge=True):
-        merged = completion_logits(model.policy, ROWS)
+    with torch.no_grad(), model.generating(merge=True) as speaker:
+        merged = completion_logits(speaker, ROWS)
     assert torch.allclose(merged, unmerged, atol=1e-4) and not torch.equal(merged, unmerged)
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
     with pytest.raises(KeyError), model.generating(merge=True):
@@ -390,8 +402,8 @@ def test_generating_from_merged_weights_leaves_the_base_bit_for_bit(folders):
 
 def test_what_cannot_be_merged_is_generated_from_as_it_is(folders):
     for model in (
-        ActorCritic(four_bit(folders), peft_config=lora()),
-        ActorCritic(AutoModelForCausalLM.from_pretrained(folders["base"]), peft_config=lora(use_dora=True)),
+        AdapterRoles(four_bit(folders), peft_config=lora()),
+        AdapterRoles(AutoModelForCausalLM.from_pretrained(folders["base"]), peft_config=lora(use_dora=True)),
     ):
         shake(model.policy, POLICY)
         model.eval()
