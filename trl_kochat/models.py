@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -145,16 +145,35 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def eval_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Every module in eval mode, and back into its own mode after: some may stand in eval mode on purpose."""
+    """Every module in eval mode, and back into its own mode after: some may stand in eval mode on purpose.
+
+    A model with weights of several float types, such as float32 adapters or a float32 head on a half-precision base,
+    computes under autocast, as it does in training.
+    """
     training = [module for module in model.modules() if module.training]
     if training:
         keep_4bit_gradients(model)
     model.eval()
     try:
-        yield
+        with _autocast_if_mixed(model):
+            yield
     finally:
         for module in training:
             module.training = True
+
+
+def _autocast_if_mixed(model: torch.nn.Module) -> AbstractContextManager[Any]:
+    # A packed 4-bit weight may be stored in any type and says nothing of the computation.
+    weights = [p for p in model.parameters() if p.is_floating_point() and not hasattr(p, "quant_state")]
+    half = {p.dtype for p in weights} & {torch.float16, torch.bfloat16}
+    if len(half) != 1 or half == {p.dtype for p in weights}:
+        return nullcontext()
+    return torch.autocast(weights[0].device.type, dtype=half.pop())
+
+
+def max_positions(model: Any) -> int | None:
+    """Most tokens that a model was made for, prompt and answer together, if its config says."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 @contextmanager

@@ -76,11 +76,27 @@ def test_eos_counts_also_when_it_pads(tokenizer):
 
 
 def test_the_models_own_end_tokens_end_an_answer_too(tokenizer):
-    turn_end = ids_of(tokenizer, "o")[0]
+    turn_end = tokenizer.bos_token_id
     model = scripted_llama([[*ids_of(tokenizer, "네."), turn_end]])
     model.generation_config.eos_token_id = [EOS, turn_end]
     (answer,) = generate_answers(model, tokenizer, ["가"], max_new_tokens=30)
     assert answer.ended and answer.ids[-1] == turn_end
+
+
+def test_an_end_that_a_config_names_and_that_is_an_ordinary_token_ends_nothing(tokenizer):
+    said = ids_of(tokenizer, "네, 오늘은 맑아요.")
+    model = scripted_llama([[*said, EOS]])
+    model.generation_config.eos_token_id = [EOS, said[2]]
+    (answer,) = generate_answers(model, tokenizer, ["가"], max_new_tokens=30)
+    assert answer.ids == [*said, EOS] and answer.ended
+
+
+def test_the_stop_of_the_template_ends_an_answer_where_eos_is_another_token(tokenizer):
+    chatml = copy.deepcopy(tokenizer)
+    chatml.chat_template = chatml.chat_template.replace("{{ eos_token }}", "<s>")
+    said = ids_of(tokenizer, "네.")
+    (answer,) = generate_answers(scripted_llama([[*said, chatml.bos_token_id, *said]]), chatml, ["가"])
+    assert answer.ended and answer.text == "네."
 
 
 def test_half_a_syllable_at_the_end_is_left_out_of_the_text_but_not_of_the_ids(tokenizer):
@@ -226,7 +242,7 @@ def test_messages_that_the_template_refuses_are_an_error():
 def test_messages_need_a_chat_template(tokenizer):
     plain = copy.deepcopy(tokenizer)
     plain.chat_template = None
-    with pytest.raises(ValueError, match="no chat template"):
+    with pytest.raises(ValueError, match="needs a chat template"):
         generate_answers(tiny_llama(), plain, [[{"role": "user", "content": "가"}]])
 
 

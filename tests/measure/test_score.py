@@ -79,8 +79,18 @@ def test_rows_are_those_that_the_reward_trainer_trains_on(conversational, tokeni
     prompts = [prompt for prompt, _, _ in pairs for _ in range(2)]
     completions = [completion for _, *both in pairs for completion in both]
     score_completions(hooked, tokenizer, prompts, completions, batch_size=1)
-    assert [call["input_ids"][0].tolist() for call in seen] == expected
+    assert sorted(call["input_ids"][0].tolist() for call in seen) == sorted(expected)
     assert all(ids[-1] == EOS or tokenizer.decode(ids).endswith("</s>\n") for ids in expected)
+
+
+def test_a_completion_that_was_cut_is_scored_at_its_last_token(tokenizer, model):
+    done, cut = score_completions(model, tokenizer, PROMPTS[:2], COMPLETIONS[:2], ended=[True, False])
+    assert done == pytest.approx(score_completions(model, tokenizer, PROMPTS[:1], COMPLETIONS[:1])[0], abs=1e-5)
+    messages = turns(PROMPTS[1], "")[0]
+    start = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = torch.tensor([tokenizer(start + COMPLETIONS[1])["input_ids"]])
+    expected = model.score(model.model(ids).last_hidden_state)[0, -1, 0]
+    assert cut == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_the_score_is_that_of_the_last_token(tokenizer, model):

@@ -7,13 +7,13 @@ from os import PathLike
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from peft import PeftModel, TaskType
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..encode import as_turns, end_token_ids, prompt_ids, tokenize_rows
 from ..errors import InputError
-from ..models import attach_adapter, eval_mode, load_base, read_adapter_config
+from ..models import attach_adapter, eval_mode, load_base, max_positions, read_adapter_config
 from ..text.normalize import drop_half_syllable, refuse_half_characters
 
 
@@ -98,10 +98,15 @@ def generate_answers(
     stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings or ())
     if not all(stops):
         raise InputError("A stop string is empty, and would end every answer before it begins.")
-    encoded = [_encode(tokenizer, prompt, raw=raw) for prompt in prompts]
+    encoded = encode_prompts(tokenizer, prompts, raw=raw)
     _check_lengths(model, encoded, max_new_tokens)
 
-    eos_ids = _eos_ids(model, tokenizer, generation_kwargs.pop("eos_token_id", None))
+    given = generation_kwargs.pop("eos_token_id", None)
+    eos_ids = end_token_ids(tokenizer, model.generation_config.eos_token_id)
+    if given is not None:
+        eos_ids = [given] if isinstance(given, int) else list(given)
+    if not eos_ids:
+        raise InputError("Neither tokenizer nor model has an EOS token: an answer could not end. See load_tokenizer.")
     pad_id = eos_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     settings = {"do_sample": False, "use_cache": True, "eos_token_id": eos_ids, "pad_token_id": pad_id}
     if stops:
@@ -112,7 +117,7 @@ def generate_answers(
     generations = []
     with eval_mode(model), _seeded(seed):
         for start in range(0, len(encoded), batch_size):
-            batch = encoded[start : start + batch_size]
+            batch = [torch.tensor(ids) for ids in encoded[start : start + batch_size]]
             input_ids = pad_sequence(batch, batch_first=True, padding_value=pad_id, padding_side="left")
             masks = [torch.ones_like(ids) for ids in batch]
             attention_mask = pad_sequence(masks, batch_first=True, padding_value=0, padding_side="left")
@@ -152,65 +157,37 @@ def _control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """BOS, EOS, padding, and the special tokens with which the chat template marks turns."""
     ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
     if tokenizer.chat_template is not None:
-        turns = [{"role": "user", "content": "가"}, {"role": "assistant", "content": "나"}]
+        question, answer = as_turns("가", "user"), as_turns("나", "assistant")
         added = tokenizer.added_tokens_decoder
-        for messages, generation_prompt in ((turns, False), (turns[:1], True)):
-            rendered = _render(tokenizer, messages, add_generation_prompt=generation_prompt)
-            ids |= {i for i in rendered if i in added and added[i].special}
+        (asked,) = prompt_ids(tokenizer, [question])
+        (answered,) = tokenize_rows(tokenizer, [{"messages": question + answer}])
+        ids |= {i for i in (*asked, *answered.sequences["messages"]) if i in added and added[i].special}
     return frozenset(ids)
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, **kwargs: Any) -> list[int]:
-    try:
-        encoding: Any = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], return_dict=True, **kwargs
-        )
-    except TemplateError as error:
-        raise InputError(f"The chat template does not render {repr(messages):.80}: {error}") from error
-    return encoding["input_ids"]
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str | Messages], *, raw: bool = False
+) -> list[list[int]]:
+    """Ids of what people ask: a string is a user's turn, or plain text with `raw` or where there is no chat template."""
+    if raw and not all(isinstance(prompt, str) for prompt in prompts):
+        raise InputError("raw=True takes strings; there are lists of messages among these prompts.")
+    if tokenizer.chat_template is not None and not raw:
+        prompts = [as_turns(prompt, "user") for prompt in prompts]
+    encoded = prompt_ids(tokenizer, prompts)
+    for prompt, ids in zip(prompts, encoded, strict=True):
+        if not ids:
+            raise InputError(f"The prompt {prompt!r} has no tokens to start from.")
+    return encoded
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, *, raw: bool) -> torch.Tensor:
-    for text in [prompt] if isinstance(prompt, str) else [message["content"] for message in prompt]:
-        refuse_half_characters(text)
-    if isinstance(prompt, str):
-        if raw or tokenizer.chat_template is None:
-            ids = tokenizer(prompt)["input_ids"]
-        else:
-            ids = _render(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
-    elif raw:
-        raise InputError("raw=True takes strings; this prompt is a list of messages.")
-    elif tokenizer.chat_template is None:
-        raise InputError("The tokenizer has no chat template to write messages with; see set_chat_template.")
-    else:
-        continued = bool(prompt) and prompt[-1]["role"] == "assistant"
-        ids = _render(tokenizer, prompt, add_generation_prompt=not continued, continue_final_message=continued)
-    if not ids:
-        raise InputError(f"The prompt {prompt!r} has no tokens to start from.")
-    return torch.tensor(ids)
-
-
-def _check_lengths(model: PreTrainedModel | PeftModel, encoded: Sequence[torch.Tensor], max_new_tokens: int) -> None:
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+def _check_lengths(model: PreTrainedModel | PeftModel, encoded: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    positions = max_positions(model)
     for number, ids in enumerate(encoded):
-        if context is not None and len(ids) + max_new_tokens > context:
+        if positions is not None and len(ids) + max_new_tokens > positions:
             raise InputError(
                 f"Prompt {number} has {len(ids)} tokens; with max_new_tokens={max_new_tokens} that is more than the "
-                f"{context} positions of the model. Shorten the prompt or the answer."
+                f"{positions} positions of the model. Shorten the prompt or the answer."
             )
-
-
-def _eos_ids(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, given: int | Sequence[int] | None
-) -> list[int]:
-    """What was given, or the tokenizer's EOS and those of the model: instruct models end turns with other tokens too."""
-    sources = (given,) if given is not None else (tokenizer.eos_token_id, model.generation_config.eos_token_id)
-    ids: list[int] = []
-    for source in sources:
-        ids += [source] if isinstance(source, int) else list(source or ())
-    if not ids:
-        raise InputError("Neither tokenizer nor model has an EOS token: an answer could not end. See load_tokenizer.")
-    return list(dict.fromkeys(ids))
 
 
 def _cut(

@@ -6,7 +6,6 @@ Log-probabilities and entropies are natural (nats) and float32, whatever the pre
 
 import inspect
 from collections.abc import Iterator, Sequence
-from os.path import commonprefix
 from typing import Any, Literal, NamedTuple, overload
 
 import torch
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from ..encode import as_turns, tokenize_rows
 from ..errors import InputError
 
 
@@ -124,41 +124,36 @@ def token_entropies(logits: torch.Tensor, rows: PackedRows, *, temperature: floa
     return pad_rows(entropies, rows.completion_ids.shape[1])
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: str | list[dict[str, Any]],
-    responses: Sequence[str],
-    count_eos: bool,
-    template_kwargs: dict[str, Any],
-) -> tuple[list[int], list[list[int]]]:
-    """Ids of the prompt alone, and of the prompt with each response."""
-    eos = tokenizer.eos_token
-    if isinstance(prompt, str):
-        if count_eos and eos is None:
-            raise InputError("The tokenizer has no eos_token to count; set one, or pass count_eos=False.")
-        texts = [prompt, *[prompt + (r if not count_eos or r.endswith(eos) else r + eos) for r in responses]]
-        ids = tokenizer(texts)["input_ids"]
-    else:
-        if tokenizer.chat_template is None:
-            raise InputError("The prompt is a conversation and the tokenizer has no chat template; set one first.")
+def sequence_logps(
+    model: nn.Module,
+    sequences: Sequence[tuple[Sequence[int], int]],
+    *,
+    pad_token_id: int | None,
+    batch_size: int = 8,
+) -> list[torch.Tensor]:
+    """Log-probability of each token of the answers, in batches of like length.
 
-        def render(response: str) -> str:
-            turns = [*prompt, {"role": "assistant", "content": response}]
-            return str(tokenizer.apply_chat_template(turns, tokenize=False, **template_kwargs))
+    Args:
+        model (`torch.nn.Module`): Causal language model.
+        sequences (sequence of `(ids, start)`): Ids of prompt and answer, and where the answer starts, at 1 or later.
+        pad_token_id (`int`, *optional*): Any id does: it is never attended to and never scored.
+        batch_size (`int`, *optional*, defaults to `8`): Sequences in one forward pass.
 
-        texts = [render(response) for response in responses]
-        if not count_eos:
-            # What a template writes after an answer is what is left the same, from the end, when the answer changes.
-            closing = commonprefix([render("0")[::-1], render("1")[::-1]])[::-1]
-            texts = [text.removesuffix(closing) for text in texts]
-        start = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, **template_kwargs)
-        # The template has written the special tokens already.
-        ids = tokenizer([start, *texts], add_special_tokens=False)["input_ids"]
-    prompt_ids, full_ids = ids[0], ids[1:]
-    if not count_eos and tokenizer.eos_token_id is not None:
-        # Some tokenizers append EOS themselves.
-        full_ids = [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in full_ids]
-    return prompt_ids, full_ids
+    Returns:
+        One tensor `(tokens of the answer,)` for each sequence, in the order given.
+    """
+    device = next(model.parameters()).device
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i][0]))
+    logps: dict[int, torch.Tensor] = {}
+    for first in range(0, len(order), batch_size):
+        batch = order[first : first + batch_size]
+        prompts, answers = zip(
+            *[(ids[:start], ids[start:]) for ids, start in map(sequences.__getitem__, batch)], strict=True
+        )
+        rows = pack_rows(prompts, answers, pad_token_id=pad_token_id or 0, device=device)
+        padded = token_logps(completion_logits(model, rows), rows)
+        logps |= {i: row[:length] for i, row, length in zip(batch, padded, rows.completion_lengths, strict=True)}
+    return [logps[i] for i in range(len(sequences))]
 
 
 @overload
@@ -233,28 +228,29 @@ def response_logps(
         raise InputError(f"responses is a list with at least one string, not {responses!r}")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it is at least 1")
-    prompt_ids, full_ids = _encode(tokenizer, prompt, responses, count_eos, chat_template_kwargs or {})
-    border = len(commonprefix([prompt_ids, *full_ids]))
+    conversational = not isinstance(prompt, str)
+    if count_eos and not conversational and tokenizer.eos_token is None:
+        raise InputError("The tokenizer has no eos_token to count; set one, or pass count_eos=False.")
+    rows = [
+        {
+            "prompt": prompt,
+            "completion": as_turns(response, "assistant") if conversational else response,
+            "chat_template_kwargs": chat_template_kwargs,
+        }
+        for response in responses
+    ]
+    tokenized = tokenize_rows(tokenizer, rows, ended=[count_eos] * len(rows))
+    border = min(row.completion_start for row in tokenized)
     if border == 0:
         raise InputError(
             f"No token of the prompt {prompt!r} is left before the response, so its first token has no probability; "
             "give a longer prompt or a tokenizer that begins with a BOS token."
         )
-    for response, ids in zip(responses, full_ids, strict=True):
+    sequences = [(row.sequences["completion"], border) for row in tokenized]
+    for response, (ids, _) in zip(responses, sequences, strict=True):
         if len(ids) == border:
             raise InputError(f"The response {response!r} has no token; an empty answer needs count_eos=True.")
-
-    device = next(model.parameters()).device
-    # The pad id is any valid id: it is never attended to and never scored.
-    pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    logps: list[torch.Tensor] = []
-    for i in range(0, len(full_ids), batch_size):
-        chunk = full_ids[i : i + batch_size]
-        rows = pack_rows(
-            [ids[:border] for ids in chunk], [ids[border:] for ids in chunk], pad_token_id=pad_token_id, device=device
-        )
-        padded = token_logps(completion_logits(model, rows), rows)
-        logps += [row[:length] for row, length in zip(padded, rows.completion_lengths, strict=True)]
+    logps = sequence_logps(model, sequences, pad_token_id=tokenizer.pad_token_id, batch_size=batch_size)
     return logps if per_token else torch.stack([row.sum() for row in logps])
 
 

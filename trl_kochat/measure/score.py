@@ -1,17 +1,16 @@
 """Scores of answers under a reward model."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from peft import PeftModel, TaskType
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..encode import as_turns, tokenize_rows
 from ..errors import InputError
 from ..models import (
     adapter_keys,
@@ -19,11 +18,11 @@ from ..models import (
     eval_mode,
     is_adapter,
     load_base,
+    max_positions,
     quiet_transformers,
     read_adapter_config,
     told_by_name,
 )
-from ..text.normalize import refuse_half_characters
 
 
 logger = logging.getLogger(__name__)
@@ -43,6 +42,7 @@ def score_completions(
     *,
     batch_size: int = 8,
     raw: bool = False,
+    ended: Sequence[bool] | None = None,
 ) -> list[float]:
     """Score answers on the rows that TRL's `RewardTrainer` makes of them, also in the middle of training.
 
@@ -57,6 +57,8 @@ def score_completions(
         completions (sequence of `str` or messages): One for each prompt; a string is one turn of the assistant.
         batch_size (`int`, *optional*, defaults to `8`): Rows at a time.
         raw (`bool`, *optional*, defaults to `False`): Score the strings as they are, without the chat template.
+        ended (sequence of `bool`, *optional*): `False` for completions that were cut by length, which are then not
+            written as if they had ended.
 
     Returns:
         One score per completion, in order. Only differences of scores for one prompt have a meaning, unless training
@@ -73,7 +75,30 @@ def score_completions(
         raise InputError(f"{len(prompts)} prompts and {len(completions)} completions; give one prompt per completion.")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
-    config = model.config.get_text_config()
+    if raw or tokenizer.chat_template is None:
+        if not all(isinstance(text, str) for text in (*prompts, *completions)):
+            raise InputError(
+                "Messages need a chat template (see set_chat_template) and raw=False; these are messages."
+            )
+        if tokenizer.eos_token is None:
+            raise InputError("The tokenizer has no EOS token to end a row with; see load_tokenizer.")
+    else:
+        prompts = [as_turns(prompt, "user") for prompt in prompts]
+        completions = [as_turns(completion, "assistant") for completion in completions]
+    rows = [{"prompt": p, "completion": c} for p, c in zip(prompts, completions, strict=True)]
+    tokenized = tokenize_rows(tokenizer, rows, ended=ended)
+    return score_ids(model, tokenizer, [row.sequences["completion"] for row in tokenized], batch_size=batch_size)
+
+
+@torch.no_grad()
+def score_ids(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sequences: Sequence[Sequence[int]],
+    *,
+    batch_size: int = 8,
+) -> list[float]:
+    """Scores of whole rows of ids, in batches of like length; see [`score_completions`]."""
     if model.config.num_labels != 1:
         raise InputError(f"The model has {model.config.num_labels} labels; a reward model has 1, the score.")
     if tokenizer.pad_token_id is None:
@@ -84,76 +109,27 @@ def score_completions(
             "load_tokenizer finds a better padding token; train the reward model with it.",
             tokenizer.eos_token,
         )
-    rows = [
-        torch.tensor(_encode(tokenizer, prompt, completion, raw=raw))
-        for prompt, completion in zip(prompts, completions, strict=True)
-    ]
-    context = getattr(config, "max_position_embeddings", None)
-    for number, ids in enumerate(rows):
-        if context is not None and len(ids) > context:
-            raise InputError(f"Row {number} has {len(ids)} tokens, the model {context} positions; shorten the text.")
-
-    scores: list[float] = []
+    positions = max_positions(model)
+    for number, ids in enumerate(sequences):
+        if positions is not None and len(ids) > positions:
+            raise InputError(f"Row {number} has {len(ids)} tokens, the model {positions} positions; shorten the text.")
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    scores: dict[int, float] = {}
+    config = model.config.get_text_config()
     pad_token_id = config.pad_token_id
     config.pad_token_id = tokenizer.pad_token_id  # by which the model finds the last token
     try:
-        with eval_mode(model), _heads_in_any_dtype(model):
-            for start in range(0, len(rows), batch_size):
-                batch = rows[start : start + batch_size]
-                input_ids = pad_sequence(batch, batch_first=True, padding_value=tokenizer.pad_token_id)
-                attention_mask = pad_sequence([torch.ones_like(ids) for ids in batch], batch_first=True)
+        with eval_mode(model):
+            for first in range(0, len(order), batch_size):
+                batch = order[first : first + batch_size]
+                rows = [torch.tensor(sequences[i]) for i in batch]
+                input_ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+                attention_mask = pad_sequence([torch.ones_like(ids) for ids in rows], batch_first=True)
                 output = model(input_ids=input_ids.to(model.device), attention_mask=attention_mask.to(model.device))
-                scores += output.logits[:, 0].float().tolist()
+                scores |= zip(batch, output.logits[:, 0].float().tolist(), strict=True)
     finally:
         config.pad_token_id = pad_token_id
-    return scores
-
-
-@contextmanager
-def _heads_in_any_dtype(model: torch.nn.Module) -> Iterator[None]:
-    # TRL casts what is trained on a quantized model to bfloat16, so also a head whose base computes in float32.
-    def cast(head: torch.nn.Linear, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (inputs[0].to(head.weight.dtype),)
-
-    heads = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and _HEADS & set(name.split("."))
-    ]
-    handles = [head.register_forward_pre_hook(cast) for head in heads]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, completion: str | Messages, *, raw: bool
-) -> list[int]:
-    if raw or tokenizer.chat_template is None:
-        if not (isinstance(prompt, str) and isinstance(completion, str)):
-            raise InputError(
-                "Messages need a chat template (see set_chat_template) and raw=False; these are messages."
-            )
-        text = prompt + completion
-        refuse_half_characters(text)
-        if tokenizer.eos_token is None:
-            raise InputError("The tokenizer has no EOS token to end a row with; see load_tokenizer.")
-        return tokenizer(text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token)["input_ids"]
-    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(turn) for turn in prompt]
-    answered = (
-        [{"role": "assistant", "content": completion}]
-        if isinstance(completion, str)
-        else [dict(turn) for turn in completion]
-    )
-    for turn in asked + answered:
-        refuse_half_characters(turn["content"])
-    try:
-        encoding: Any = tokenizer.apply_chat_template(asked + answered, return_dict=True)
-    except TemplateError as error:
-        raise InputError(f"The chat template does not render {repr(asked + answered):.80}: {error}") from error
-    return encoding["input_ids"]
+    return [scores[i] for i in range(len(sequences))]
 
 
 def load_reward_model(
