@@ -29,7 +29,8 @@ def settle(before: Mapping[str, str]) -> None:
         before (`dict[str, str]`): [`installed_packages`] before the installation.
 
     Raises:
-        SystemExit: The kernel is to be restarted by hand, as the message says in Korean and English.
+        SystemExit: The kernel restarts, or elsewhere than on Colab is to be restarted by hand, as the message says in
+            Korean and English.
         ValueError: A torchao is installed that is too old for peft, elsewhere than on Colab.
     """
     on_colab = "google.colab" in sys.modules
@@ -44,13 +45,11 @@ def settle(before: Mapping[str, str]) -> None:
     told = [f"{name} {before[name]} -> {changed[name]}" for name in sorted(changed)]
     if told or removed:
         print("바뀐 패키지 (changed):", ", ".join([*told, *(f"{name} 지움 (removed)" for name in removed)]))
-    if loaded and on_colab:
-        _restart_colab(loaded)
-    elif loaded:
-        raise SystemExit(
-            f"이미 불러온 {loaded} 패키지가 바뀌었습니다. 커널을 다시 시작하고 첫 셀부터 다시 실행하세요.\n"
-            f"{loaded} changed after it was loaded. Restart the kernel and run again from the first cell."
-        )
+    if loaded:
+        if on_colab:
+            _restart_kernel()
+        # An error also keeps the cells after this one from running with what is in memory.
+        raise SystemExit(_please_restart(loaded, restarting=on_colab))
 
 
 def _is_loaded(package: str) -> bool:
@@ -59,12 +58,21 @@ def _is_loaded(package: str) -> bool:
     return not tops.isdisjoint(sys.modules)
 
 
-def _restart_colab(loaded: str) -> None:
+def _restart_kernel() -> None:
     from IPython import get_ipython
 
-    print(
-        f"이미 불러온 {loaded} 패키지가 바뀌어 런타임을 다시 시작합니다. 세션이 다운되었다는 알림은 정상입니다. 첫 셀부터 다시 실행하세요.\n"
-        f"{loaded} changed after it was loaded, so the runtime restarts now. Colab will say that the session crashed, "
-        "which is all right; run again from the first cell."
+    get_ipython().kernel.do_shutdown(restart=True)  # as soon as the cell has ended
+
+
+def _please_restart(loaded: str, *, restarting: bool) -> str:
+    """A Korean and an English line."""
+    korean = (
+        "런타임이 다시 시작됩니다(세션이 다운되었다는 알림은 정상입니다)." if restarting else "커널을 다시 시작하세요."
     )
-    get_ipython().kernel.do_shutdown(restart=True)
+    english = (
+        "The runtime restarts (a notice that the session crashed is normal)." if restarting else "Restart the kernel."
+    )
+    return (
+        f"이미 불러온 {loaded} 패키지가 바뀌었습니다. {korean} 그다음 첫 셀부터 다시 실행하세요.\n"
+        f"{loaded} changed after it was loaded. {english} Then run again from the first cell."
+    )
