@@ -67,7 +67,8 @@ class Answers:
         if kind == "wrong_language":
             return self.rng.choice(self.phrases.wrong_language)
         if kind == "evasive":
-            return self.rng.choice(self.phrases.evasive).at(level)
+            text = self.rng.choice(self.phrases.evasive).at(level)
+            return None if self.is_right(text, question.fact) else text  # 선생님 is what 교사 is called
         return getattr(self, f"_{kind}")(question, level, style)
 
     def _wrong_fact(self, question: Question, level: str, style: str) -> str | None:
@@ -125,16 +126,20 @@ class Answers:
 
 
 def cut_short(text: str, rng: random.Random) -> str | None:
-    """The beginning of an answer, which stops inside a sentence; `None` for a text too short for that."""
-    stops = [end for end in range(4, len(text) - 2) if text[end - 1] not in " .?!,'" and text[end] not in ".?!',"]
+    """The beginning of an answer, which stops inside a sentence and outside quotes; `None` where there is none."""
+    stops = [
+        end
+        for end in range(4, len(text) - 2)
+        if text[end - 1] not in " .?!,'" and text[end] not in ".?!'," and not text[:end].count("'") % 2
+    ]
     return text[: rng.choice(stops[len(stops) // 3 :])] if stops else None
 
 
 def go_round(text: str, rng: random.Random) -> str | None:
     """The first words of an answer over and over, about as long as the answer or twice as long."""
     words = text.split()
-    if len(words) < 2:
-        return None
     unit = " ".join(words[: rng.choice((1, 2, 2, 3))]).rstrip(".?!,")
+    if len(words) < 2 or unit.count("'") % 2:
+        return None
     turns = max(3, round(len(text) * rng.choice((1.0, 1.5, 2.0)) / (len(unit) + 1)))
     return " ".join([unit] * turns)
