@@ -9,7 +9,10 @@ from peft import LoraConfig, get_peft_model
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from tests.scripted_lm import scripted_llama
-from tests.tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
+from tests.tiny_lm import tiny_gpt2, tiny_llama, tiny_reward_model, tiny_tokenizer
+from trl_kochat import measure
+from trl_kochat.encode import tokenize_rows
+from trl_kochat.errors import InputError
 from trl_kochat.measure.evaluate import (
     better_share,
     evaluate_answers,
@@ -53,7 +56,7 @@ def adapted(seed=5, **kwargs):
     return get_peft_model(tiny_llama(seed=3), config)
 
 
-def settings(config, folder, **kwargs):
+def settings(config, folder, *, max_length=None, **kwargs):
     # All rows in one batch, whose mean is then that of the rows.
     return config(
         str(folder),
@@ -61,7 +64,7 @@ def settings(config, folder, **kwargs):
         report_to="none",
         use_cpu=True,
         bf16=False,
-        max_length=None,
+        max_length=max_length,
         **kwargs,
     )
 
@@ -193,3 +196,137 @@ def test_answers_that_end_and_those_that_length_cuts(tokenizer):
     assert measured["eos_rate"] == 0.5
     assert measured["mean_length"] == (len(said[0]) + 1 + 30) / 2
     assert measured["latin"] > 0 and measured["hanja"] == 0
+
+
+# What training leaves out or cuts, measuring leaves out or cuts; and nothing takes longer than the cap.
+
+
+LONG = "a quick brown fox jumps over the lazy dog " * 40  # more than the model's 256 positions
+
+
+def long_pairs():
+    short = pairs().remove_columns("margin").to_list()
+    too_long = {"prompt": turn("user", LONG), "chosen": turn("assistant", "네"), "rejected": turn("assistant", "몰라")}
+    long_answer = {
+        "prompt": turn("user", "가"),
+        "chosen": turn("assistant", LONG),
+        "rejected": turn("assistant", "몰라"),
+    }
+    return [*short, too_long, long_answer]
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+def test_a_long_row_is_left_out_or_cut_as_in_training_and_counted(tokenizer, make, tmp_path):
+    rows = long_pairs()
+    completions = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
+    model = make()
+    measured = evaluate_sft(model, tokenizer, completions, max_length=128)
+    assert (measured["n"], measured["left_out"], measured["cut"]) == (4, 1, 1)
+    trainer = SFTTrainer(
+        model,
+        args=settings(SFTConfig, tmp_path, max_length=128),
+        train_dataset=Dataset.from_list(completions),
+        eval_dataset=Dataset.from_list(completions),
+        processing_class=tokenizer,
+    )
+    assert len(trainer.eval_dataset) == measured["n"]
+    assert measured["eval_loss"] == pytest.approx(trainer.evaluate()["eval_loss"], rel=1e-4)
+    # Without a max_length the model's own positions are the limit.
+    assert evaluate_sft(model, tokenizer, completions)["left_out"] == 1
+    answered = evaluate_answers(model, tokenizer, [row["prompt"] for row in rows], max_new_tokens=4)
+    assert answered["n_answers"] == 4
+
+
+def test_a_long_pair_is_left_out_by_dpo_and_reward_measures(tokenizer):
+    measured = evaluate_dpo(adapted(), tokenizer, long_pairs(), beta=0.1, max_length=128)
+    assert (measured["n"], measured["left_out"], measured["cut"]) == (4, 1, 1)
+    assert len(measured["chosen_rewards"]) == 4
+    measured = evaluate_reward(tiny_reward_model(), tokenizer, long_pairs(), max_length=128)
+    assert (measured["n"], measured["left_out"]) == (3, 2) and "cut" not in measured
+    assert len(measured["chosen_scores"]) == 3
+
+
+def test_rows_of_just_the_length_are_measured_whole(tokenizer):
+    rows = pairs().to_list()
+    longest = max(row.length for row in tokenize_rows(tokenizer, rows))
+    assert "left_out" not in evaluate_reward(tiny_reward_model(), tokenizer, rows, max_length=longest)
+    assert evaluate_reward(tiny_reward_model(), tokenizer, rows, max_length=longest - 1)["left_out"] == 1
+    assert "cut" not in evaluate_dpo(adapted(), tokenizer, rows, beta=0.1, max_length=longest)
+    assert evaluate_dpo(adapted(), tokenizer, rows, beta=0.1, max_length=longest - 1)["cut"] == 1
+
+
+def test_nothing_to_measure_is_a_sentence(tokenizer):
+    with pytest.raises(InputError, match="None of 5 held-out rows fits into 2 tokens"):
+        evaluate_reward(tiny_reward_model(), tokenizer, long_pairs(), max_length=2)
+    assert evaluate_answers(tiny_llama(), tokenizer, [turn("user", LONG)]) == {}
+
+
+def test_rows_beyond_the_cap_are_not_measured_and_the_same_ones_are_each_time(tokenizer, tmp_path):
+    rows = pairs().remove_columns(["rejected", "margin"]).rename_column("chosen", "completion")
+    model = tiny_llama()
+    trainer = SFTTrainer(
+        model, args=settings(SFTConfig, tmp_path), train_dataset=rows, eval_dataset=rows, processing_class=tokenizer
+    )
+    measured = measure.answers(trainer, rows, max_rows=2)(model)
+    assert measured["n"] == measured["n_answers"] == 2
+    assert measured == measure.answers(trainer, rows, max_rows=2)(model)
+    assert measure.answers(trainer, rows)(model)["n"] == 3
+
+
+# The reference.
+
+
+def test_another_reference_gives_other_rewards(tokenizer):
+    """Also where the policy has adapters that could be switched off."""
+    policy = adapted()
+    assert evaluate_dpo(policy, tokenizer, pairs(), beta=0.1, ref_model=tiny_llama(seed=9))["margin"] != 0
+
+
+def test_an_adapter_that_dpo_goes_on_with_is_its_own_reference_at_the_start(tokenizer, tmp_path):
+    model = adapted()
+    for name, parameter in model.named_parameters():
+        if "lora_B.default" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    trainer = DPOTrainer(
+        model,
+        args=settings(DPOConfig, tmp_path, beta=0.2),
+        train_dataset=pairs(),
+        eval_dataset=pairs(),
+        processing_class=tokenizer,
+    )
+    trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    measured = measure.pairs(trainer, pairs())(trainer.model)
+    assert measured["accuracy"] == 0.5 and measured["margin"] == pytest.approx(0, abs=1e-6)
+    assert trained == {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B.default" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    logged = trainer.evaluate()
+    assert measure.pairs(trainer, pairs())(trainer.model)["margin"] == pytest.approx(
+        logged["eval_rewards/margins"], abs=1e-4
+    )
+
+
+# Number formats.
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_a_float32_head_and_adapters_on_a_half_precision_base_are_measured(tokenizer, half):
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM")
+    model = get_peft_model(tiny_llama().to(half), config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    rows = pairs().remove_columns(["rejected", "margin"]).rename_column("chosen", "completion")
+    assert evaluate_sft(model, tokenizer, rows)["eval_loss"] == pytest.approx(
+        evaluate_sft(tiny_llama(), tokenizer, rows)["eval_loss"], rel=0.05
+    )
+    assert evaluate_answers(model, tokenizer, rows["prompt"][:], max_new_tokens=4)["n_answers"] == 3
+    scorer = get_peft_model(
+        tiny_reward_model().to(half), LoraConfig(r=4, target_modules=["q_proj"], task_type="SEQ_CLS")
+    )
+    for parameter in scorer.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    assert evaluate_reward(scorer, tokenizer, pairs())["n"] == 3

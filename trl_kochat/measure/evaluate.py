@@ -1,25 +1,107 @@
 """What a stage is judged by, before and after: the same measures on the same held-out rows.
 
-Each function is given to `RunReportCallback(evaluate=...)`; numbers go into the table, lists into the histograms.
+[`pairs`], [`answers`], [`scores`] and [`policy`] make of a trainer and held-out rows what
+`RunReportCallback(evaluate=...)` takes, a function of the model; the `evaluate_...` functions are those measures by
+themselves. Numbers go into the report's table, lists into its histograms.
+
+What training leaves out or cuts for its length, measuring leaves out or cuts in the same way: `n` is the number of rows
+measured, `left_out` and `cut` stand beside it where there are any, `n_answers` is the number of prompts answered.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
+from random import Random
 from statistics import fmean
 from typing import Any
 
 import torch
 from peft import PeftModel
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
+from ..encode import TokenizedRow, fate, tokenize_rows
 from ..errors import InputError
-from ..processes import is_main_process
+from ..models import eval_mode, max_positions
 from ..text.health import summarize_health
-from .generate import generate_answers
-from .logps import response_logps
-from .score import score_completions
+from .generate import encode_prompts, generate_answers
+from .logps import sequence_logps
+from .score import score_ids
+
+
+Model = PreTrainedModel | PeftModel
+Rows = Iterable[Mapping[str, Any]]
+Measured = dict[str, Any]
+
+# A share of 256 rows is exact to 6 points at the most (two standard errors), and 11,000 rows would take hours (ours).
+MAX_ROWS = 256
+
+
+def answers(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
+    """Measure SFT: [`evaluate_sft`] on at most `max_rows` rows of `held_out`, always the same, and their answers."""
+    tokenizer, max_length = _tokenizer_and_length(trainer)
+    rows = _some(held_out, max_rows)
+
+    def measure(model: Model) -> Measured:
+        measured = evaluate_sft(model, tokenizer, rows, max_length=max_length)
+        return measured | evaluate_answers(model, tokenizer, [row["prompt"] for row in rows if "prompt" in row])
+
+    return measure
+
+
+def pairs(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
+    """Measure DPO: [`evaluate_dpo`] on at most `max_rows` pairs of `held_out`, always the same, and their answers.
+
+    `beta` and the reference are the trainer's.
+    """
+    tokenizer, max_length = _tokenizer_and_length(trainer)
+    rows = _some(held_out, max_rows)
+    beta, ref_model = trainer.args.beta, getattr(trainer, "ref_model", None)  # type: ignore[attr-defined]
+
+    def measure(model: Model) -> Measured:
+        measured = evaluate_dpo(model, tokenizer, rows, beta=beta, ref_model=ref_model, max_length=max_length)
+        return measured | evaluate_answers(model, tokenizer, [row["prompt"] for row in rows if "prompt" in row])
+
+    return measure
+
+
+def scores(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
+    """Measure a reward model: [`evaluate_reward`] on at most `max_rows` pairs of `held_out`, always the same."""
+    tokenizer, max_length = _tokenizer_and_length(trainer)
+    rows = _some(held_out, max_rows)
+    return lambda model: evaluate_reward(model, tokenizer, rows, max_length=max_length)
+
+
+def policy(trainer: Trainer, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
+    """Measure a [`PPOTrainer`]: [`evaluate_ppo`] on at most `max_rows` of its held-out prompts, always the same."""
+    return lambda model: evaluate_ppo(trainer, max_rows=max_rows)
+
+
+def _tokenizer_and_length(trainer: Trainer) -> tuple[PreTrainedTokenizerBase, int | None]:
+    tokenizer: Any = trainer.processing_class
+    return getattr(tokenizer, "tokenizer", tokenizer), getattr(trainer.args, "max_length", None)
+
+
+def _some(rows: Any, max_rows: int) -> list[Any]:
+    every = range(len(rows))
+    numbers = every if len(rows) <= max_rows else sorted(Random(0).sample(every, max_rows))
+    return [rows[number] for number in numbers]
+
+
+def _fitting(
+    model: Model, tokenizer: PreTrainedTokenizerBase, rows: Rows, trainer: str, max_length: int | None
+) -> tuple[list[Mapping[str, Any]], list[TokenizedRow], int | None, Measured]:
+    """The rows that a trainer keeps, as they are and as ids, where it cuts them, and how many there are of each kind."""
+    rows = list(rows)
+    limits = [limit for limit in (max_length, max_positions(model)) if limit is not None]
+    limit = min(limits, default=None)
+    tokenized = tokenize_rows(tokenizer, rows)
+    fates = [fate(row, limit, trainer) for row in tokenized]
+    kept = [number for number, what in enumerate(fates) if what != "dropped"]
+    if not kept:
+        raise InputError(f"None of {len(rows)} held-out rows fits into {limit} tokens: there is nothing to measure.")
+    counts = {"n": len(kept), "left_out": fates.count("dropped"), "cut": fates.count("cut")}
+    told = {name: count for name, count in counts.items() if count}
+    return [rows[number] for number in kept], [tokenized[number] for number in kept], limit, told
 
 
 def better_share(first: Iterable[float], second: Iterable[float]) -> float:
@@ -31,21 +113,27 @@ def better_share(first: Iterable[float], second: Iterable[float]) -> float:
     return fmean(0.5 * (a > b) + 0.5 * (a >= b) for a, b in zip(first, second, strict=True))
 
 
-@torch.no_grad()
 def evaluate_sft(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Iterable[Mapping[str, Any]]
-) -> dict[str, float]:
-    """`eval_loss`: mean negative log-probability of an answer token, EOS included, over all held-out answers."""
-    logps: list[torch.Tensor] = []
-    for row in tqdm(list(rows), desc="Measuring held-out answers", leave=False, disable=not is_main_process()):
-        answer = row["completion"][-1]["content"]
-        logps += response_logps(model, tokenizer, row["prompt"], [answer], per_token=True)
-    return {"eval_loss": -torch.cat(logps).mean().item()}
+    model: Model, tokenizer: PreTrainedTokenizerBase, rows: Rows, *, max_length: int | None = None
+) -> Measured:
+    """`eval_loss`: mean negative log-probability of an answer token, its end included, over all held-out answers."""
+    _, kept, limit, counts = _fitting(model, tokenizer, rows, "SFTTrainer", max_length)
+    sequences = [(ids[:limit], max(row.completion_start, 1)) for row in kept for ids in row.sequences.values()]
+    logps = _logps(model, tokenizer, sequences)
+    return {"eval_loss": -torch.cat(logps).mean().item(), **counts}
+
+
+@torch.no_grad()
+def _logps(
+    model: Model, tokenizer: PreTrainedTokenizerBase, sequences: Sequence[tuple[Sequence[int], int]]
+) -> list[torch.Tensor]:
+    with eval_mode(model):
+        return sequence_logps(model, sequences, pad_token_id=tokenizer.pad_token_id)
 
 
 def evaluate_reward(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Iterable[Mapping[str, Any]]
-) -> dict[str, float | list[float]]:
+    model: Model, tokenizer: PreTrainedTokenizerBase, rows: Rows, *, max_length: int | None = None
+) -> Measured:
     """How a reward model orders held-out pairs.
 
     Returns:
@@ -53,103 +141,129 @@ def evaluate_reward(
         `accuracy_rank_distance_N` for each rank distance of the pairs when they have a `margin`, and the lists
         `chosen_scores` and `rejected_scores`.
     """
-    pairs = list(rows)
-    prompts = [pair["prompt"] for pair in pairs]
+    kept_rows, kept, _, counts = _fitting(model, tokenizer, rows, "RewardTrainer", max_length)
     chosen, rejected = (
-        score_completions(model, tokenizer, prompts, [pair[side] for pair in pairs]) for side in ("chosen", "rejected")
+        score_ids(model, tokenizer, [row.sequences[side] for row in kept]) for side in ("chosen", "rejected")
     )
-    measured: dict[str, float | list[float]] = {
+    measured: Measured = {
         "accuracy": better_share(chosen, rejected),
         "margin": fmean(a - b for a, b in zip(chosen, rejected, strict=True)),
     }
-    scored = sorted(zip((pair.get("margin") or 0.0 for pair in pairs), chosen, rejected, strict=True))
+    scored = sorted(zip((row.get("margin") or 0.0 for row in kept_rows), chosen, rejected, strict=True))
     for distance, group in groupby(scored, key=lambda pair: pair[0]):
         if distance:
             _, better, worse = zip(*group, strict=True)
             measured[f"accuracy_rank_distance_{distance:g}"] = better_share(better, worse)
-    return {**measured, "chosen_scores": chosen, "rejected_scores": rejected}
+    return {**measured, **counts, "chosen_scores": chosen, "rejected_scores": rejected}
 
 
 def evaluate_answers(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Any],
-    *,
-    max_new_tokens: int = 64,
-    **generation_kwargs: Any,
-) -> dict[str, float]:
+    model: Model, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], *, max_new_tokens: int = 64
+) -> Measured:
     """Greedy answers to held-out prompts: `eos_rate` (share that the model ended itself within `max_new_tokens`),
     `mean_length` (tokens), and the shares `repetition`, `hanja` and `latin` of `summarize_health`.
+
+    Prompts that leave no room for an answer within the model's positions are left out; nothing is said of none.
     """
-    answers = generate_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens, **generation_kwargs)
+    positions = max_positions(model)
+    if positions is not None:
+        encoded = encode_prompts(tokenizer, prompts)
+        prompts = [p for p, ids in zip(prompts, encoded, strict=True) if len(ids) + max_new_tokens <= positions]
+    if not prompts:
+        return {}
+    given = generate_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
     return {
-        "eos_rate": fmean(answer.ended for answer in answers),
-        "mean_length": fmean(len(answer.ids) for answer in answers),
-        **summarize_health([answer.text for answer in answers]),
+        "eos_rate": fmean(answer.ended for answer in given),
+        "mean_length": fmean(len(answer.ids) for answer in given),
+        **summarize_health([answer.text for answer in given]),
+        "n_answers": len(given),
     }
 
 
-@torch.no_grad()
 def evaluate_dpo(
-    model: PreTrainedModel | PeftModel,
+    model: Model,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Iterable[Mapping[str, Any]],
+    rows: Rows,
     *,
     beta: float,
     ref_model: PreTrainedModel | None = None,
-) -> dict[str, float | list[float]]:
-    """Implicit rewards of held-out pairs, `beta * (log p_policy - log p_ref)` (https://huggingface.co/papers/2305.18290).
+    max_length: int | None = None,
+) -> Measured:
+    """Whether a policy prefers the chosen answers, and its implicit rewards, `beta * (log p_policy - log p_ref)`
+    (https://huggingface.co/papers/2305.18290).
 
     Args:
         model ([`~transformers.PreTrainedModel`] or `PeftModel`): The policy.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Its tokenizer, with a chat template.
-        rows (iterable of `Mapping`): Conversational preference rows.
+        rows (iterable of `Mapping`): Preference rows.
         beta (`float`): As in training.
-        ref_model ([`~transformers.PreTrainedModel`], *optional*): Reference; without it the policy's base, adapter off.
+        ref_model ([`~transformers.PreTrainedModel`], *optional*): Reference; without it the policy's adapter `"ref"`,
+            which `DPOTrainer` makes of an adapter that it goes on with, or its base, adapter off.
+        max_length (`int`, *optional*): As in training.
 
     Returns:
+        `preferred` (share of pairs whose chosen answer has the higher log-probability per token under the policy),
         `accuracy` (share of pairs whose chosen answer has the higher reward, a tie counting half, so that a policy
-        equal to its reference has 0.5), `margin` (mean difference of the rewards), `preferred` (share of pairs whose
-        chosen answer has the higher log-probability per token under the policy), `logps_chosen` (mean, in nats), and
+        equal to its reference has 0.5), `margin` (mean difference of the rewards), `logps_chosen` (mean, in nats), and
         the lists `chosen_rewards` and `rejected_rewards`.
     """
     if ref_model is None and not isinstance(model, PeftModel):
         raise InputError("A model without adapters is its own reference: pass ref_model.")
-    sums: dict[str, list[list[float]]] = {"policy": [], "reference": []}
-    means: list[list[float]] = []
-    for row in tqdm(list(rows), desc="Measuring held-out pairs", leave=False, disable=not is_main_process()):
-        answers = [row[column][-1]["content"] for column in ("chosen", "rejected")]
-        per_token = response_logps(model, tokenizer, row["prompt"], answers, per_token=True)
-        sums["policy"].append([logps.sum().item() for logps in per_token])
-        means.append([logps.mean().item() for logps in per_token])
-        with model.disable_adapter() if isinstance(model, PeftModel) and ref_model is None else nullcontext():
-            reference = response_logps(ref_model or model, tokenizer, row["prompt"], answers)
-        sums["reference"].append(reference.tolist())
-    chosen, rejected = (
-        [beta * (policy[side] - ref[side]) for policy, ref in zip(sums["policy"], sums["reference"], strict=True)]
-        for side in (0, 1)
-    )
+    _, kept, limit, counts = _fitting(model, tokenizer, rows, "DPOTrainer", max_length)
+    sides = ("chosen", "rejected")
+    sequences = [(row.sequences[side][:limit], max(row.completion_start, 1)) for side in sides for row in kept]
+    policy_logps = _logps(model, tokenizer, sequences)
+    if ref_model is not None:
+        ref_logps = _logps(ref_model, tokenizer, sequences)
+    else:
+        with _as_reference(model):
+            ref_logps = _logps(model, tokenizer, sequences)
+    rewards = [beta * (p.sum() - r.sum()).item() for p, r in zip(policy_logps, ref_logps, strict=True)]
+    per_token = [logps.mean().item() for logps in policy_logps]
+    chosen, rejected = rewards[: len(kept)], rewards[len(kept) :]
     return {
+        "preferred": better_share(per_token[: len(kept)], per_token[len(kept) :]),
         "accuracy": better_share(chosen, rejected),
         "margin": fmean(a - b for a, b in zip(chosen, rejected, strict=True)),
-        "preferred": better_share(*zip(*means, strict=True)),
-        "logps_chosen": fmean(logps[0] for logps in sums["policy"]),
+        "logps_chosen": fmean(logps.sum().item() for logps in policy_logps[: len(kept)]),
+        **counts,
         "chosen_rewards": chosen,
         "rejected_rewards": rejected,
     }
 
 
-def evaluate_ppo(trainer: Trainer) -> dict[str, float]:
+@contextmanager
+def _as_reference(model: Any) -> Iterator[None]:
+    if "ref" not in model.peft_config:
+        with model.disable_adapter():
+            yield
+        return
+    # Switching adapters changes which of them are trained.
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    active = model.active_adapter
+    model.set_adapter("ref")
+    try:
+        yield
+    finally:
+        model.set_adapter(active)
+        for parameter, requires_grad in trained:
+            parameter.requires_grad_(requires_grad)
+
+
+def evaluate_ppo(trainer: Trainer, *, max_rows: int = MAX_ROWS) -> Measured:
     """Sampled answers of a [`PPOTrainer`] to its held-out prompts, with the same random numbers every time.
 
     Returns:
         `reward` and `reward_std` (over the prompts), `kl` (nats a completion), `eos_rate`, `mean_length` (tokens), and
         the shares `repetition`, `hanja` and `latin` of `summarize_health`.
     """
-    metrics = trainer.evaluate()
+    prompts: Any = trainer.eval_dataset
+    if hasattr(prompts, "select") and len(prompts) > max_rows:
+        prompts = prompts.select(sorted(Random(0).sample(range(len(prompts)), max_rows)))
+    metrics = trainer.evaluate(prompts)
     names = ("reward", "reward_std", "kl", "eos_rate", "mean_length")
     completions = [row["completion"] for row in trainer.eval_completions]  # type: ignore[attr-defined]
     texts = [text if isinstance(text, str) else text[-1]["content"] for text in completions]
     # There is no KL without a reference (kl_coef=0), and no reward where every source said `None`.
     measured = {name: metrics[f"eval_{name}"] for name in names if f"eval_{name}" in metrics}
-    return {**measured, **summarize_health(texts)}
+    return {**measured, **summarize_health(texts), "n": len(texts)}
