@@ -17,6 +17,7 @@ from transformers import CONFIG_MAPPING, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from .errors import InputError
+from .sample import embedded
 from .versions import check_torchao
 
 
@@ -222,6 +223,7 @@ def load_base(
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else "auto"
+    name_or_path = embedded(name_or_path)
     if load_in_4bit:
         # The CPU and cards before Ampere are slow in bfloat16 or lack it.
         bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -4,74 +4,35 @@ Shapes in this file: B rows, C tokens of the longest completion.
 """
 
 import copy
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from peft import (
-    LoraConfig,
     PeftConfig,
     PeftModel,
-    PeftType,
     TaskType,
     get_peft_model,
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from peft.tuners import lora
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from ..errors import InputError
 from ..measure.logps import PackedRows, completion_logits, token_logps
 from ..models import adapter_folder, keep_4bit_gradients
 from .heads import SCORE_KEY, ScalarHead, reward_head
 from .roles import POLICY, REWARD, VALUE, Roles, hidden_states, per_completion_token
-
-
-# Adapters that stand apart from the base and from each other, as the tests of this file show one by one.
-SHARING = (PeftType.LORA, PeftType.LOHA, PeftType.LOKR, PeftType.IA3)
-# Settings of LoRA that leave it so. Others change the base, give layers away, or want more than a forward pass.
-_LORA_SETTINGS = frozenset(
-    "task_type peft_type auto_mapping peft_version base_model_name_or_path revision inference_mode r target_modules "
-    "exclude_modules lora_alpha lora_dropout fan_in_fan_out use_rslora use_dora lora_bias modules_to_save "
-    "init_lora_weights layers_to_transform layers_pattern rank_pattern alpha_pattern trainable_token_indices "
-    "ensure_weight_tying runtime_config megatron_core qalora_group_size".split()
-)
+from .sharing import can_merge, check_sharing, merged
 
 
 class LoadResult(NamedTuple):
     missing_keys: list[str]
     unexpected_keys: list[str]
-
-
-def check_sharing(config: PeftConfig, name: str = "peft_config") -> None:
-    """Raise for an adapter beside which the base is not what it was, or which cannot stand beside others."""
-    if config.peft_type not in SHARING:
-        raise InputError(
-            f"{name}: an adapter of the kind {getattr(config.peft_type, 'value', config.peft_type)} is not known to share "
-            f"a base with PPO's other roles; there are {', '.join(kind.value for kind in SHARING)}. Use a LoraConfig."
-        )
-    if not isinstance(config, LoraConfig):
-        return
-    plain = LoraConfig()
-    odd = [f.name for f in fields(config) if f.name not in _LORA_SETTINGS]
-    odd = [name for name in odd if getattr(config, name) != getattr(plain, name, None)]
-    init = str(config.init_lora_weights).lower()
-    if init.startswith(("pissa", "olora", "corda", "loftq", "lora_ga")):
-        odd.append("init_lora_weights")
-    if odd:
-        raise InputError(
-            f"{name}: {odd[0]}={getattr(config, odd[0])!r} changes the base that PPO's roles share, or cannot stand "
-            "beside other adapters. Leave it out; merge such an adapter into its base (merge_and_unload) and train a "
-            "plain LoRA on that."
-        )
 
 
 class AdapterRoles(Roles):
@@ -323,46 +284,3 @@ def _with_policy_adapter(
     if reference == "base":
         model.delete_adapter(given)
     return given if reference == "sft" else None, model
-
-
-def can_merge(model: PeftModel, adapter: str) -> bool:
-    """Whether the adapter is nothing but products of two matrices, each added to a matrix that nothing else uses.
-
-    Then base and adapter added up are the same model, to rounding. It is asked of the modules that are there, not of
-    the config: whatever the adapter has beside such products (biases, magnitudes, embeddings, saved modules) counts.
-    """
-    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    summed: set[int] = set()
-    for layer in model.modules():
-        if not isinstance(layer, lora.LoraLayer) or adapter not in layer.lora_A:
-            continue
-        base: Any = layer.get_base_layer()
-        is_plain = (
-            type(layer) is lora.Linear and adapter not in layer.lora_variant and type(base) in (nn.Linear, Conv1D)
-        )
-        if not is_plain or not base.weight.is_floating_point() or uses[id(base.weight)] > 1:
-            return False
-        summed |= {id(layer.lora_A[adapter].weight), id(layer.lora_B[adapter].weight)}
-    own = {id(p) for name, p in model.named_parameters() if adapter in name.split(".")}
-    return bool(summed) and own == summed
-
-
-@contextmanager
-def merged(model: PeftModel, adapter: str) -> Iterator[None]:
-    """Put sums of base and adapter in the base's place while the context is open; the base comes back bit for bit.
-
-    It comes back because it was never touched: subtracting the adapter again, as unmerging does, would leave the
-    rounding of both operations in the base that the other roles share. So there are two copies of the adapted
-    matrices meanwhile.
-    """
-    bases: list[tuple[nn.Parameter, torch.Tensor]] = []
-    try:
-        for layer in model.modules():
-            if isinstance(layer, lora.Linear) and adapter in layer.lora_A:
-                weight: Any = layer.get_base_layer().weight
-                bases.append((weight, weight.data))
-                weight.data = weight.data + layer.get_delta_weight(adapter).to(weight.dtype)
-        yield
-    finally:
-        for weight, data in bases:
-            weight.data = data

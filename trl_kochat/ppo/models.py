@@ -24,11 +24,12 @@ from ..errors import InputError
 from ..measure.score import load_reward_model
 from ..models import adapter_folder, read_adapter_config, refuse_what_runs_code, told_by_name
 from ..sample import embedded
-from .adapters import AdapterRoles, check_sharing
+from .adapters import AdapterRoles
 from .config import PPOConfig, mapping
 from .heads import check_labels
 from .rewards import FunctionReward, ModelReward, Reward
 from .roles import Roles
+from .sharing import check_sharing
 
 
 logger = logging.getLogger(__name__)
