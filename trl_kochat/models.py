@@ -43,7 +43,7 @@ def adapter_folder(path: str | PathLike[str]) -> Path:
             adapter here.
     """
     check_torchao()
-    folder = Path(path)
+    folder = Path(embedded(path))
     if not folder.is_dir():
         try:
             folder = Path(snapshot_download(str(path), allow_patterns=[CONFIG, WEIGHTS]))
@@ -178,7 +178,7 @@ def max_positions(model: Any) -> int | None:
 
 
 @contextmanager
-def told_by_name(name_or_path: str | PathLike[str], *, trust_remote_code: bool = False) -> Iterator[None]:
+def saying_which_model(name_or_path: str | PathLike[str], *, trust_remote_code: bool = False) -> Iterator[None]:
     """Say which model it is that is not loaded: neither here nor to be had, or not without running code of its own."""
     refuse_what_runs_code(name_or_path, trust_remote_code=trust_remote_code)
     try:
@@ -220,6 +220,7 @@ def load_base(
         ValueError: The weights are broken, or pickled, or the model needs code of its own.
         OSError: The model is neither on this machine nor to be had.
     """
+    name_or_path = embedded(name_or_path)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else "auto"
@@ -235,7 +236,7 @@ def load_base(
             bnb_4bit_compute_dtype=compute_dtype,
         )
     try:
-        with told_by_name(name_or_path, trust_remote_code=trust_remote_code):
+        with saying_which_model(name_or_path, trust_remote_code=trust_remote_code):
             return auto_class.from_pretrained(
                 name_or_path,
                 dtype=dtype,

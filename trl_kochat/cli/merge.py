@@ -1,7 +1,8 @@
 """Merge an adapter into its base: one model that servers load without PEFT.
 
 The base is loaded in the precision it is stored in, never in 4-bit, whatever the adapter was trained on. The merged
-model is loaded again and compared with the adapter on its base; beyond what rounding explains, nothing is written.
+model is loaded again and compared with the adapter on its base: where more is lost than rounding explains, or a
+quarter of what the adapter changes, nothing is written.
 Reward adapters keep their score head. The tokenizer is repaired, and saved so that transformers 4 and 5 read it.
 
   trl-kochat merge runs/dpo_orca merged
@@ -42,11 +43,10 @@ def run(args: argparse.Namespace) -> int:
         )
     dtype = str(merge.dtype).removeprefix("torch.")
     what = "in a score" if merge.is_reward_model else "in a token's log-probability (nats)"
-    effect = "" if merge.effect is None else f"; the adapter itself makes one of up to {merge.effect:.2g}"
     print(f"{args.output}: {args.adapter} merged into {merge.base}, {dtype}")
-    print(f"Largest difference {what}: {merge.difference:.2g}, of at most {merge.bound:g}{effect}")
-    if merge.effect is not None and merge.difference > merge.effect / 2:
-        print(f"Rounding to {dtype} loses much of so small a change: serve the adapter beside its base instead.")
+    print(
+        f"Largest difference {what}: {merge.difference:.2g}; the adapter itself makes one of up to {merge.effect:.2g}"
+    )
     output = shlex.quote(args.output)
     if merge.is_reward_model:
         print(f"Serve it: vllm serve {output} --runner pooling, or score here: trl-kochat score {output} --file FILE")

@@ -21,7 +21,7 @@ from ..models import (
     max_positions,
     quiet_transformers,
     read_adapter_config,
-    told_by_name,
+    saying_which_model,
 )
 
 
@@ -182,7 +182,7 @@ def load_reward_model(
 def _load_whole(
     name_or_path: str | PathLike[str], *, load_in_4bit: bool, trust_remote_code: bool, **kwargs: Any
 ) -> PreTrainedModel:
-    with told_by_name(name_or_path, trust_remote_code=trust_remote_code):
+    with saying_which_model(name_or_path, trust_remote_code=trust_remote_code):
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code)
     kind = ", ".join(config.architectures or ("an unknown kind of model",))
     if "SequenceClassification" not in kind:

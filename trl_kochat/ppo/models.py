@@ -22,7 +22,7 @@ from transformers.utils import find_adapter_config_file
 
 from ..errors import InputError
 from ..measure.score import load_reward_model
-from ..models import adapter_folder, read_adapter_config, refuse_what_runs_code, told_by_name
+from ..models import adapter_folder, read_adapter_config, refuse_what_runs_code, saying_which_model
 from ..sample import embedded
 from .adapters import AdapterRoles
 from .config import PPOConfig, mapping
@@ -61,7 +61,7 @@ class Loader:
         kwargs = self._kwargs
         if self.quantization_config is not None:
             kwargs["quantization_config"] = self.quantization_config
-        with told_by_name(model, trust_remote_code=self.args.trust_remote_code):
+        with saying_which_model(model, trust_remote_code=self.args.trust_remote_code):
             return AutoModelForCausalLM.from_pretrained(model, **kwargs)
 
     def scorer(self, path: str) -> PreTrainedModel | PeftModel:

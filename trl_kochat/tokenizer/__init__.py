@@ -6,7 +6,7 @@ from .findings import Finding
 from .fix import fix_tokenizer
 from .load import load_tokenizer, load_tokenizer_with_findings
 from .pipeline import unicode_form
-from .save import save_portable
+from .save import save_hand_over, save_portable
 from .templates import read_template, set_chat_template, template_names
 
 
@@ -18,6 +18,7 @@ __all__ = [
     "load_tokenizer",
     "load_tokenizer_with_findings",
     "read_template",
+    "save_hand_over",
     "save_portable",
     "set_chat_template",
     "template_names",

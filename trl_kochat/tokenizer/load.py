@@ -10,6 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..sample import embedded
 from ..text.shown import cut, shown
 from .findings import Finding
 from .fix import repair
@@ -37,7 +38,7 @@ def load_tokenizer(
     Every repair is logged in one line, and so is every warning that remains.
 
     Args:
-        name_or_path (`str`): Folder, or repository id on the Hub. Files in the local cache do when offline.
+        name_or_path (`str`): Folder, repository id on the Hub (files in the local cache do when offline), or `tiny-ko`.
         chat_template (`str`, *optional*, defaults to `"auto"`): `"auto"` keeps the tokenizer's own template and
             installs `"ko_instruct"` when there is none; the name of one of our templates installs that one; `None`
             leaves all as it is.
@@ -70,6 +71,7 @@ def load_tokenizer_with_findings(
     **kwargs: Any,
 ) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
     """[`load_tokenizer`], with what was found; `fixed` tells what has been repaired."""
+    name_or_path = embedded(name_or_path) if isinstance(name_or_path, str) else name_or_path
     location = {"revision": revision, **{key: kwargs[key] for key in _LOCATION if key in kwargs}}
     kwargs = {**kwargs, **({"revision": revision} if revision is not None else {})}
     loaded = load_as_auto(name_or_path, trust_remote_code=trust_remote_code, **kwargs)
