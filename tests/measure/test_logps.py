@@ -5,6 +5,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 from trl import DPOConfig, DPOTrainer
 
 from tests.tiny_lm import tiny_gpt2, tiny_llama, tiny_tokenizer
@@ -246,9 +247,28 @@ def test_dpo_loss_keeps_small_differences_of_half_precision_sums():
     assert out.losses.item() == pytest.approx(math.log1p(math.exp(-0.2)), abs=1e-5)
 
 
+def test_dpo_rewards_carry_no_gradient_and_losses_do():
+    policy = torch.zeros(2, requires_grad=True)
+    out = dpo_loss(policy, policy * 2, torch.zeros(2), torch.zeros(2))
+    assert out.losses.requires_grad and not out.chosen_rewards.requires_grad and not out.rejected_rewards.requires_grad
+
+
 def test_dpo_loss_takes_plain_numbers():
     out = dpo_loss(-85.5, -59.0, -86.5, -58.0)
     assert out.losses.item() == pytest.approx(math.log1p(math.exp(-0.2)), abs=1e-6)
+
+
+def test_an_end_that_the_tokenizer_writes_itself_is_not_counted_either():
+    ending = tiny_tokenizer()
+    ending.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", ending.eos_token_id)]
+    )
+    assert ending("네")["input_ids"][-1] == ending.eos_token_id
+    expected = response_logps(MODELS["llama"], TOKENIZER, PROMPT, RESPONSES, count_eos=False)
+    got = response_logps(MODELS["llama"], ending, PROMPT, RESPONSES, count_eos=False)
+    assert got.tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+    (per_token,) = response_logps(MODELS["llama"], ending, PROMPT, ["네"], count_eos=False, per_token=True)
+    assert len(per_token) == len(TOKENIZER("네")["input_ids"])
 
 
 BAD = {

@@ -7,6 +7,8 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from ..encode import column_lengths, row_lengths
+
 
 STRATEGIES = ("group_by_length", "batch_rebalance")
 
@@ -28,7 +30,7 @@ def group_by_length(trainer: Trainer) -> None:
     trainer.add_callback(_SameOrder())
     for name in ("train_dataset", "eval_dataset"):
         dataset = getattr(trainer, name)
-        if isinstance(dataset, Dataset) and "chosen_ids" in dataset.column_names:
+        if isinstance(dataset, Dataset) and "chosen" in column_lengths(dataset.select(range(min(1, len(dataset))))):
             setattr(trainer, name, _with_lengths(dataset, args.length_column_name, getattr(args, "max_length", None)))
             args.remove_unused_columns = False  # TRL's collators of pairs take what they need
 
@@ -37,12 +39,7 @@ def _with_lengths(dataset: Dataset, column: str, max_length: int | None) -> Data
     """`dataset` with the length of each pair's longer side, in tokens, as its batch will hold it."""
 
     def lengths(rows: dict[str, list[list[int]]]) -> dict[str, list[int]]:
-        prompts = rows.get("prompt_ids") or [[]] * len(rows["chosen_ids"])
-        longest = [
-            len(prompt) + max(len(chosen), len(rejected))
-            for prompt, chosen, rejected in zip(prompts, rows["chosen_ids"], rows["rejected_ids"], strict=True)
-        ]
-        return {column: [min(length, max_length or length) for length in longest]}
+        return {column: [min(length, max_length or length) for length in row_lengths(rows)]}
 
     return dataset.map(lengths, batched=True, desc="Measuring rows")
 

@@ -4,7 +4,8 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from ..encode import TEMPLATE_ERRORS
+from ..encode import render
+from ..errors import InputError
 from ..text.shown import cut
 from .findings import Finding, Severity
 from .subject import Subject
@@ -32,7 +33,7 @@ def check_template(subject: Subject) -> Iterator[Finding]:
     try:
         conversation = _render(subject, _TURNS)
         prompt = _render(subject, _TURNS[:1])
-    except TEMPLATE_ERRORS as error:
+    except InputError as error:
         yield Finding(
             "template_fails", "error", f"The chat template does not render a conversation: {cut(str(error), 300)}"
         )
@@ -55,7 +56,7 @@ def check_template(subject: Subject) -> Iterator[Finding]:
 
 
 def _render(subject: Subject, messages: Sequence[dict[str, str]]) -> str:
-    return str(subject.tokenizer.apply_chat_template(list(messages), tokenize=False))
+    return render(subject.tokenizer, messages)
 
 
 def _check_stop(subject: Subject, frame: str) -> Iterator[Finding]:
@@ -100,7 +101,7 @@ def _check_given_system(subject: Subject) -> Iterator[Finding]:
     """Whether the system texts of rows (Orca pairs have them) reach the model."""
     try:
         lost = _SYSTEM not in _render(subject, [{"role": "system", "content": _SYSTEM}, *_TURNS])
-    except TEMPLATE_ERRORS as error:
+    except InputError as error:
         yield Finding(
             "template_refuses_system",
             "info",
