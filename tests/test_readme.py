@@ -118,7 +118,7 @@ def test_links_lead_to_files_and_headings(name):
 
 def test_no_block_is_of_a_language_that_is_not_run():
     for text in TEXTS.values():
-        assert set(re.findall(r"^```(\w*)$", text, flags=re.MULTILINE)) == {"", "bash", "python", "console"}
+        assert set(re.findall(r"^```(\w*)$", text, flags=re.MULTILINE)) == {"", "bash", "python", "console", "toml"}
         assert "" not in re.findall(r"^```(\w*)$", text, flags=re.MULTILINE)[::2]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, PeftType
-from peft.tuners import lora
+from peft.tuners.lora import Linear, LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -62,12 +62,10 @@ def can_merge(model: PeftModel, adapter: str) -> bool:
     uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     summed: set[int] = set()
     for layer in model.modules():
-        if not isinstance(layer, lora.LoraLayer) or adapter not in layer.lora_A:
+        if not isinstance(layer, LoraLayer) or adapter not in layer.lora_A:
             continue
         base: Any = layer.get_base_layer()
-        is_plain = (
-            type(layer) is lora.Linear and adapter not in layer.lora_variant and type(base) in (nn.Linear, Conv1D)
-        )
+        is_plain = type(layer) is Linear and adapter not in layer.lora_variant and type(base) in (nn.Linear, Conv1D)
         if not is_plain or not base.weight.is_floating_point() or uses[id(base.weight)] > 1:
             return False
         summed |= {id(layer.lora_A[adapter].weight), id(layer.lora_B[adapter].weight)}
@@ -86,7 +84,7 @@ def merged(model: PeftModel, adapter: str) -> Iterator[None]:
     bases: list[tuple[nn.Parameter, torch.Tensor]] = []
     try:
         for layer in model.modules():
-            if isinstance(layer, lora.Linear) and adapter in layer.lora_A:
+            if isinstance(layer, Linear) and adapter in layer.lora_A:
                 weight: Any = layer.get_base_layer().weight
                 bases.append((weight, weight.data))
                 weight.data = weight.data + layer.get_delta_weight(adapter).to(weight.dtype)

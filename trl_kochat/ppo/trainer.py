@@ -27,6 +27,7 @@ from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from ..errors import InputError
 from ..tokenizer import load_tokenizer
+from ..versions import check_torchao
 from .checks import as_list, check_datasets, check_launch, check_sources
 from .config import PPOConfig
 from .experience import Experience, ExperienceMaker
@@ -107,6 +108,8 @@ class PPOTrainer(Trainer):
         reward_processing_classes = as_list(reward_processing_classes or [None] * len(reward_funcs))
         check_sources(reward_funcs, reward_processing_classes, args)
         set_seed(args.seed)  # of new adapters
+        if peft_config is not None:
+            check_torchao()
         loader = Loader(args, quantization_config)
         policy = loader.causal(model)
         tokenizer = processing_class or load_tokenizer(str(policy.name_or_path))

@@ -2,12 +2,36 @@
 
 import netrc
 import os
+from importlib.util import find_spec
 
 from transformers import TrainingArguments
-from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from ..errors import InputError
 from ..processes import is_main_process, say
+
+
+# Name for `report_to` -> the module that it needs, any of them
+# (https://huggingface.co/docs/transformers/main_classes/callback).
+TRACKERS = {
+    "azure_ml": ("azureml",),
+    "clearml": ("clearml",),
+    "codecarbon": ("codecarbon",),
+    "comet_ml": ("comet_ml",),
+    "dagshub": ("dagshub",),
+    "dvclive": ("dvclive",),
+    "flyte": ("flytekit",),
+    "kubeflow": ("kubeflow",),
+    "mlflow": ("mlflow",),
+    "neptune": ("neptune",),
+    "swanlab": ("swanlab",),
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "trackio": ("trackio",),
+    "wandb": ("wandb",),
+}
+
+
+def is_installed(tracker: str) -> bool:
+    return any(find_spec(module) is not None for module in TRACKERS[tracker])
 
 
 def set_up_trackers(config: TrainingArguments) -> None:
@@ -18,10 +42,10 @@ def set_up_trackers(config: TrainingArguments) -> None:
     """
     kept = []
     for name in config.report_to or ():
-        if name not in INTEGRATION_TO_CALLBACK:
-            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+        if name not in TRACKERS:
+            known = ", ".join(TRACKERS)
             raise InputError(f"--report_to {name}: there is no such tracker; there are all, none, {known}.")
-        if name in get_available_reporting_integrations():
+        if is_installed(name):
             kept.append(name)
         else:
             package = "'trl_kochat[wandb]'" if name == "wandb" else name
