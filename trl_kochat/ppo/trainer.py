@@ -26,7 +26,7 @@ from transformers import (
 from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from ..errors import InputError
-from ..tokenizer import load_tokenizer
+from ..tokenizer import load_tokenizer, save_hand_over
 from ..versions import check_torchao
 from .checks import as_list, check_datasets, check_launch, check_sources
 from .config import PPOConfig
@@ -376,7 +376,7 @@ class PPOTrainer(Trainer):
         folder.mkdir(parents=True, exist_ok=True)
         if self.args.should_save:
             self.model.save_pretrained(folder)
-            self.maker.tokenizer.save_pretrained(folder)
+            save_hand_over(self.model.policy, self.maker.tokenizer, folder)
         if _internal_call:
             self._save_progress(folder)
         elif self.args.push_to_hub:
