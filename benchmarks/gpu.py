@@ -108,7 +108,7 @@ def run_dpo(args: argparse.Namespace) -> dict[str, Any]:
     from trl import DPOConfig, DPOTrainer
 
     from trl_kochat.callbacks.length_groups import group_by_length
-    from trl_kochat.run.arguments import use_float32_adapters
+    from trl_kochat.models import train_in_float32
 
     rng = random.Random(0)
     vocabulary, longest = SHAPES[args.shape]["vocab_size"], args.max_length
@@ -145,7 +145,7 @@ def run_dpo(args: argparse.Namespace) -> dict[str, Any]:
         peft_config=LoraConfig(r=16, lora_alpha=16, lora_dropout=0.05, target_modules=TARGETS, task_type="CAUSAL_LM"),
     )
     if args.worker == "recipe":
-        use_float32_adapters(trainer)
+        train_in_float32(trainer.model)
         group_by_length(trainer)
     trainer.train()
     figures = summarize(results)

@@ -67,9 +67,13 @@ def run_worker(args: argparse.Namespace) -> None:
     import trl
     from trl.scripts import dpo
 
+    from trl_kochat.run.presets import precision, preset_values
+    from trl_kochat.sample import embedded
+
     trl.DPOTrainer = exits_after_a_step(trl.DPOTrainer)
-    preset = {**load_recipe("dpo_orca").DEFAULTS["cpu"], "dtype": "float32", "bf16": False, "use_cpu": True}
+    preset = {**preset_values("dpo_orca", "cpu"), **precision("cpu")}
     preset.pop("eval_fraction")
+    preset |= {"model_name_or_path": embedded(preset["model_name_or_path"])}
     preset |= {"dataset_name": [f"{args.folder}/rows"], "output_dir": f"{args.folder}/trl"}
     flags = []
     for key, value in preset.items():

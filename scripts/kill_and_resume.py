@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from trl_kochat.data.load import load_rows
-from trl_kochat.run.checkpoints import list_checkpoints, what_is_broken
+from trl_kochat.run.checkpoints import checkpoint_problem, list_checkpoints
+from trl_kochat.run.presets import preset_values
+from trl_kochat.sample import embedded
 
 
 RECIPES = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt")
@@ -63,9 +65,8 @@ class Runs:
         self._flags += ["--disable_tqdm", "true", "--eval_fraction", "0.1", "--dataset_name", *self._few_rows(rows)]
 
     def _few_rows(self, number: int) -> list[str]:
-        recipe = importlib.import_module(f"trl_kochat.recipes.{self.recipe}")
         files = []
-        for source in map(Path, recipe.DEFAULTS["cpu"]["dataset_name"]):
+        for source in map(Path, map(embedded, preset_values(self.recipe, "cpu")["dataset_name"])):
             kept = [row for _, row in zip(range(number), load_rows(source), strict=False)]
             file = self.folder / f"{source.stem}.json"
             file.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
@@ -107,7 +108,7 @@ class Runs:
         return {
             "killed": alive,
             "last_step": left[0].step,
-            "broken": {c.folder.name: problem for c in left if (problem := what_is_broken(c.folder))},
+            "broken": {c.folder.name: problem for c in left if (problem := checkpoint_problem(c.folder))},
         }
 
 

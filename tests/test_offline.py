@@ -172,7 +172,8 @@ def test_offline_what_is_not_here_is_said_and_not_looked_for(run):
 def test_recipes_load_and_build_everything_without_network(run):
     """A trainer of TRL that is built sends a ping, unless told not to, which recipes do."""
     mains = "; ".join(f"importlib.import_module('trl_kochat.recipes.{name}').main(arguments)" for name in RECIPES)
-    run(f"import importlib; arguments = ['--preset', 'cpu', '--dry_run']; {mains}", offline=False)
+    begin = "from trl_kochat.startup import begin_command; begin_command()"
+    run(f"{begin}; import importlib; arguments = ['--preset', 'cpu', '--dry_run']; {mains}", offline=False)
     assert run.tried() == ""
 
 
@@ -183,7 +184,8 @@ def test_the_cpu_presets_train_and_report_without_network(run, tmp_path):
         f"import_module('trl_kochat.recipes.{name}').main([*arguments, '--output_dir', {name!r}])" for name in RECIPES
     )
     page = f"from trl_kochat.cli import main; assert not main(['report', *{list(RECIPES)!r}, '--output', 'both'])"
-    run(f"from importlib import import_module; arguments = {arguments!r}; {calls}; {page}", offline=False)
+    begin = "from trl_kochat.startup import begin_command; begin_command()"
+    run(f"{begin}; from importlib import import_module; arguments = {arguments!r}; {calls}; {page}", offline=False)
     assert run.tried() == ""
     for name in RECIPES:
         metrics = (tmp_path / name / "report" / "metrics.json").read_text(encoding="utf-8")

@@ -176,7 +176,8 @@ def test_two_processes_speak_once(runs, recipe):
 DIES = """
 import os, signal, sys
 from transformers import TrainerCallback
-from trl_kochat.recipes import sft_kochatgpt as recipe
+from trl_kochat.recipes import sft_kochatgpt
+from trl_kochat.run import run
 
 class Dies(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
@@ -184,8 +185,8 @@ class Dies(TrainerCallback):
             open("died", "w").close()
             {how}
 
-recipe.HealthGuardCallback = Dies
-recipe.main()
+run.HealthGuardCallback = Dies
+sft_kochatgpt.main()
 """
 
 

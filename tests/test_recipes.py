@@ -1,5 +1,6 @@
 """What holds for every recipe in recipes/: they may look alike, and this keeps them so."""
 
+import ast
 import importlib.util
 import json
 import math
@@ -13,9 +14,12 @@ from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 
 from tests.tiny_lm import tiny_llama
+from trl_kochat.run.presets import PRESETS, preset_values
+from trl_kochat.sample import embedded
 
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.py"))
+CONFIGS = Path(__file__).parent.parent / "recipes" / "configs"
 BEFORE_AND_AFTER = {
     "dpo": {"accuracy", "margin", "preferred", "logps_chosen", "repetition", "hanja", "latin", "eos_rate"},
     "sft": {"eval_loss", "repetition", "hanja", "latin", "eos_rate"},
@@ -37,27 +41,41 @@ def recipe(request, monkeypatch, tmp_path):
     return load(request.param)
 
 
-def test_a_recipe_is_one_screen_of_defaults_and_one_main(recipe):
-    assert recipe.__doc__ and set(recipe.DEFAULTS) == {"cpu", "gpu"}
-    assert callable(recipe.main)
+def values(recipe, preset):
+    return preset_values(Path(recipe.__file__).stem, preset)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_one_screen_and_its_main_half_of_it(path):
+    text = path.read_text(encoding="utf-8")
+    (main,) = [node for node in ast.parse(text).body if getattr(node, "name", None) == "main"]
+    assert main.end_lineno - main.lineno < 30 and text.count("\n") <= 60
+    assert ast.get_docstring(ast.parse(text)) and text.endswith("Run.as_command(main)\n")
 
 
 def test_the_gpu_preset_is_4bit_lora_with_wandb(recipe):
-    gpu = recipe.DEFAULTS["gpu"]
+    gpu = values(recipe, "gpu")
     assert gpu["load_in_4bit"] and gpu["use_peft"] and gpu["report_to"] == ["wandb"]
     assert "/" in gpu["model_name_or_path"]
 
 
 def test_the_cpu_preset_is_embedded_and_takes_the_same_4bit_path(recipe):
-    cpu = recipe.DEFAULTS["cpu"]
+    cpu = values(recipe, "cpu")
     assert cpu["load_in_4bit"] and cpu["use_peft"] and cpu["report_to"] == ["none"]
-    assert all(Path(source).exists() for source in [cpu["model_name_or_path"], *cpu["dataset_name"]])
+    for source in [cpu["model_name_or_path"], *cpu["dataset_name"]]:
+        assert embedded(source) != source and Path(embedded(source)).exists()
 
 
 def test_a_resumed_run_logs_the_same_means(recipe):
-    for preset in recipe.DEFAULTS.values():
-        assert preset["save_steps"] % preset["logging_steps"] == 0
-    assert recipe.DEFAULTS["cpu"]["max_steps"] >= 4 * recipe.DEFAULTS["cpu"]["save_steps"]
+    for preset in PRESETS:
+        assert values(recipe, preset)["save_steps"] % values(recipe, preset)["logging_steps"] == 0
+    assert values(recipe, "cpu")["max_steps"] >= 4 * values(recipe, "cpu")["save_steps"]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_preset_says_where_its_values_are_from(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# Ours: " if path.stem == "cpu" else "# The values of the ")
 
 
 def test_a_misspelt_flag_is_refused_before_anything_is_loaded(recipe):
@@ -84,7 +102,7 @@ def test_help_waits_neither_for_a_trainer_nor_for_what_draws_plots(path):
 
 def test_ppo_refuses_to_shape_adapters_that_are_there_already(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="^--lora_r would have no effect: ppo_kochatgpt"):
+    with pytest.raises(ValueError, match="^--lora_r would have no effect: this trains on the LoRA of stages 1 and 2"):
         load(next(path for path in RECIPES if path.stem == "ppo_kochatgpt")).main(["--preset", "cpu", "--lora_r", "4"])
 
 
@@ -92,7 +110,7 @@ def test_a_dry_run_says_what_would_run_and_stops(recipe, capsys, tmp_path):
     recipe.main(["--preset", "cpu", "--dry_run"])
     out = capsys.readouterr().out
     name = Path(recipe.__file__).stem
-    adapters = "LoRA of stages 1 and 2" if name == "ppo_kochatgpt" else f"LoRA r {recipe.DEFAULTS['cpu']['lora_r']}"
+    adapters = "LoRA of stages 1 and 2" if name == "ppo_kochatgpt" else f"LoRA r {values(recipe, 'cpu')['lora_r']}"
     assert out.startswith(f"{name}: preset cpu (as asked), tiny-ko, 4-bit {adapters} in float32, ")
     for text in ("rows:", "read,", "made,", "example 1", "example 2", "trainable parameters:", "stopped before"):
         assert text in out
@@ -154,7 +172,8 @@ def test_a_prompt_longer_than_max_length_is_counted(monkeypatch, tmp_path, capsy
 def test_ppo_says_that_an_sft_adapter_belongs_to_another_base(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     other = get_peft_model(tiny_llama(), LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"))
+    other.peft_config["default"].base_model_name_or_path = "other/model"
     other.save_pretrained(tmp_path / "other")
     (path,) = [path for path in RECIPES if path.stem == "ppo_kochatgpt"]
-    with pytest.raises(ValueError, match="does not belong to the base model"):
+    with pytest.raises(ValueError, match="other was trained on other/model, and this run has"):
         load(path).main(["--preset", "cpu", "--sft_adapter", str(tmp_path / "other")])

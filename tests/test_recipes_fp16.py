@@ -6,16 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from trl_kochat.sample import SAMPLE_DIR
+from trl_kochat.run import run
+from trl_kochat.run.presets import preset_values
 
 
 RECIPES = sorted(path.stem for path in (Path(__file__).parent.parent / "recipes").glob("*.py"))
-ROWS = {
-    "dpo_orca": "orca_dpo_pairs.jsonl",
-    "ppo_kochatgpt": "kochatgpt_3_PPO.jsonl",
-    "reward_kochatgpt": "kochatgpt_2_RM.jsonl",
-    "sft_kochatgpt": "kochatgpt_1_SFT.jsonl",
-}
 
 
 @pytest.fixture(params=RECIPES)
@@ -25,35 +20,30 @@ def built(request, monkeypatch, tmp_path):
     recipe = importlib.import_module(f"trl_kochat.recipes.{request.param}")
     found = {"recipe": request.param}
 
-    def parse_on_a_t4(*arguments):
+    def parse_on_a_t4(*arguments, **options):
         with monkeypatch.context() as pretend:
             pretend.setattr(torch.cuda, "is_available", lambda: True)
             pretend.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-            plan, recipe_arguments, config, model_args = parse(*arguments)
-        found.update(preset=plan.preset, fp16=config.fp16, bf16=config.bf16, dtype=model_args.dtype)
+            parsed = parse(*arguments, **options)
+        config = parsed.config
+        found.update(preset=parsed.preset, fp16=config.fp16, bf16=config.bf16, dtype=parsed.model_args.dtype)
         config.fp16 = False  # accelerate makes its gradient scaler on a GPU only
-        return plan, recipe_arguments, config, model_args
+        return parsed
 
-    def use_float32_adapters(trainer):
-        cast(trainer)
-        found["trainer"] = trainer
+    def train(self, trainer, *arguments, **options):
+        found.update(trainer=trainer, quantization=self.trainer_arguments["quantization_config"])
+        return go_on(self, trainer, *arguments, **options)
 
-    def lora_arguments(model_args, config):
-        found["quantization"], peft_config = make(model_args, config)
-        return found["quantization"], peft_config
-
-    parse, cast, make = recipe.parse, recipe.use_float32_adapters, recipe.lora_arguments
-    monkeypatch.setattr(recipe, "parse", parse_on_a_t4)
-    monkeypatch.setattr(recipe, "use_float32_adapters", use_float32_adapters)
-    monkeypatch.setattr(recipe, "lora_arguments", lora_arguments)
-    flags = ["--use_cpu", "--dry_run", "--report_to", "none", "--max_length", "128"]
+    parse, go_on = run.parse, run.Run.train
+    monkeypatch.setattr(run, "parse", parse_on_a_t4)
+    monkeypatch.setattr(run.Run, "train", train)
+    flags = ["--use_cpu", "--dry_run", "--report_to", "none"]
     if request.param == "ppo_kochatgpt":
-        flags = [*flags[:-2], "--sft_adapter", str(SAMPLE_DIR / "tiny-ko-sft")]
-        flags += ["--reward_adapter", str(SAMPLE_DIR / "tiny-ko-reward")]
+        flags += ["--sft_adapter", "tiny-ko-sft", "--reward_adapter", "tiny-ko-reward"]
     else:
-        flags += ["--lora_target_modules", "all-linear"]
-    rows = str(SAMPLE_DIR / ROWS[request.param])
-    recipe.main(["--model_name_or_path", str(SAMPLE_DIR / "tiny-ko"), "--dataset_name", rows, *flags])
+        flags += ["--lora_target_modules", "all-linear", "--max_length", "128"]
+    rows = preset_values(request.param, "cpu")["dataset_name"][0]
+    recipe.main(["--model_name_or_path", "tiny-ko", "--dataset_name", rows, *flags])
     return found
 
 

@@ -20,7 +20,9 @@ from trl import DPOConfig, ModelConfig, RewardConfig, SFTConfig
 
 from trl_kochat import PPOConfig, PPOTrainer
 from trl_kochat.callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
-from trl_kochat.run.arguments import RecipeArguments, StageArguments
+from trl_kochat.ppo.stages import StageArguments
+from trl_kochat.run.arguments import RecipeArguments
+from trl_kochat.run.presets import PRESETS, preset_values
 from trl_kochat.versions import TESTED, newer_versions
 
 
@@ -278,16 +280,16 @@ CONFIGS = {
     "sft_kochatgpt": (SFTConfig, RecipeArguments),
     "reward_kochatgpt": (RewardConfig, RecipeArguments),
     "dpo_orca": (DPOConfig, RecipeArguments),
-    "ppo_kochatgpt": (PPOConfig, StageArguments),
+    "ppo_kochatgpt": (PPOConfig, RecipeArguments, StageArguments),
 }
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.py")), ids=lambda path: path.stem)
 def test_keys_of_the_presets_are_fields(path):
     known = {field.name for kind in (*CONFIGS[path.stem], ModelConfig) for field in fields(kind)}
-    defaults = importlib.import_module(f"trl_kochat.recipes.{path.stem}").DEFAULTS
-    for preset, values in defaults.items():
-        assert values.keys() <= known, preset
+    for preset in PRESETS:
+        values = preset_values(path.stem, preset)
+        assert values and values.keys() <= known, preset
 
 
 def test_callbacks_answer_to_events_that_there_are():

@@ -31,6 +31,7 @@ _PUBLIC = {
     "RunReportCallback": "callbacks",
     "PPOConfig": "ppo",
     "PPOTrainer": "ppo",
+    "Run": "run",
 }
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "KoreanSamplesCallback",
     "PPOConfig",
     "PPOTrainer",
+    "Run",
     "RunReportCallback",
     "check_tokenizer",
     "detect_formatter",
@@ -87,4 +89,5 @@ if TYPE_CHECKING:
     )
     from .measure.logps import dpo_loss, response_logps
     from .ppo import PPOConfig, PPOTrainer
+    from .run import Run
     from .tokenizer import check_tokenizer, fix_tokenizer, load_tokenizer, save_portable, set_chat_template

@@ -220,7 +220,6 @@ def load_base(
         ValueError: The weights are broken, or pickled, or the model needs code of its own.
         OSError: The model is neither on this machine nor to be had.
     """
-    name_or_path = embedded(name_or_path)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else "auto"
@@ -303,3 +302,16 @@ def keep_4bit_gradients(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
             # Weights that are repacked already: taking the state puts them back.
             module.state_dict()
+
+
+def train_in_float32(model: torch.nn.Module) -> None:
+    """Cast what is trained to float32, in place, whatever the other weights are in, and keep 4-bit gradients right.
+
+    TRL casts the adapters of a quantized model to bf16. There are no master weights beside them then, and updates
+    smaller than bf16's 8 bits are rounded away; the gradient scaler of fp16 training (a T4) crashes on those. Autocast
+    computes in half precision all the same.
+    """
+    keep_4bit_gradients(model)  # the measures before training are forward passes in eval mode
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()

@@ -4,18 +4,20 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.callbacks.training import ppo_trainer, sft_trainer
 from trl_kochat.run.checkpoints import (
-    beyond,
+    checkpoint_problem,
     find_checkpoint,
+    leave_earlier_run,
     list_checkpoints,
     no_step_too_many,
+    other_checkpoints,
     set_aside,
-    what_is_broken,
 )
 
 
@@ -54,7 +56,7 @@ def test_whole_checkpoints_are_whole(sft_run, ppo_run):
     for output_dir in (sft_run, ppo_run):
         found = list_checkpoints(output_dir)
         assert [checkpoint.step for checkpoint in found] == [3, 2, 1]
-        assert [what_is_broken(checkpoint.folder) for checkpoint in found] == [None, None, None]
+        assert [checkpoint_problem(checkpoint.folder) for checkpoint in found] == [None, None, None]
 
 
 @pytest.mark.parametrize("damage", [cut, lambda file: file.write_bytes(b"")], ids=["cut short", "empty"])
@@ -68,7 +70,7 @@ def test_every_damaged_file_is_found_and_named(kind, damage, request, tmp_path):
     for name in names:
         folder = Path(shutil.copytree(whole, tmp_path / "checkpoint-3", dirs_exist_ok=True))
         damage(folder / name)
-        assert name in (what_is_broken(folder) or ""), name
+        assert name in (checkpoint_problem(folder) or ""), name
 
 
 @pytest.mark.parametrize("kind", ["sft_run", "ppo_run"])
@@ -81,14 +83,14 @@ def test_a_missing_file_is_found_and_named(kind, request, tmp_path):
         folder = Path(shutil.copytree(whole, tmp_path / "checkpoint-3", dirs_exist_ok=True))
         victim = next(file for file in files(whole) if name in file.name)
         (folder / victim.relative_to(whole)).unlink()
-        assert name in (what_is_broken(folder) or ""), name
+        assert name in (checkpoint_problem(folder) or ""), name
 
 
 def test_an_adapter_without_its_weights_is_not_whole(run):
     folder = run / "checkpoint-3"
     (folder / "value").mkdir()
     (folder / "value" / "adapter_config.json").write_text("{}")
-    assert what_is_broken(folder) == "value/adapter_model.safetensors is missing"
+    assert checkpoint_problem(folder) == "value/adapter_model.safetensors is missing"
 
 
 @pytest.mark.parametrize("asked", ["true", "True", True])
@@ -153,7 +155,7 @@ def test_the_last_checkpoint_is_kept_until_the_next_one_is_whole(tmp_path, monke
     monkeypatch.setattr(torch, "save", fill_the_disk)
     with pytest.raises(OSError, match="No space left"):
         sft_trainer(tmp_path, max_steps=6, save_steps=2, save_total_limit=1).train()
-    assert "was not written to its end" in what_is_broken(tmp_path / "checkpoint-4")
+    assert "was not written to its end" in checkpoint_problem(tmp_path / "checkpoint-4")
     assert find_checkpoint(tmp_path, "true") == tmp_path / "checkpoint-2"
     monkeypatch.undo()
     shutil.rmtree(tmp_path / "checkpoint-4")
@@ -162,16 +164,16 @@ def test_the_last_checkpoint_is_kept_until_the_next_one_is_whole(tmp_path, monke
 
 
 def test_checkpoints_of_another_run_are_moved_and_not_lost(run):
-    assert [c.step for c in beyond(run, run / "checkpoint-2")] == [3]
-    assert [c.step for c in beyond(run, None)] == [3, 2, 1]
-    assert [c.step for c in beyond(run, Path("elsewhere/checkpoint-2"))] == [3, 2, 1]
-    place = set_aside(beyond(run, run / "checkpoint-1"))
+    assert [c.step for c in other_checkpoints(run, run / "checkpoint-2")] == [3]
+    assert [c.step for c in other_checkpoints(run, None)] == [3, 2, 1]
+    assert [c.step for c in other_checkpoints(run, Path("elsewhere/checkpoint-2"))] == [3, 2, 1]
+    place = set_aside(other_checkpoints(run, run / "checkpoint-1"))
     assert find_checkpoint(run, "true") == run / "checkpoint-1"
     assert find_checkpoint(run, str(place)) == place / "checkpoint-3"
     assert set_aside([]) is None
 
 
-def test_no_step_is_taken_beyond_the_last(run, capsys):
+def test_no_step_is_taken_other_checkpoints_the_last(run, capsys):
     trainer = sft_trainer(run, max_steps=3, save_steps=1)
     ended = []
     with no_step_too_many(trainer):
@@ -184,3 +186,66 @@ def test_no_step_is_taken_beyond_the_last(run, capsys):
     with no_step_too_many(longer):
         longer.train(resume_from_checkpoint=str(run / "checkpoint-3"))
     assert longer.state.global_step == 5
+
+
+# Checkpoints of an earlier run
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    for step in (2, 4, 6):
+        (tmp_path / "run" / f"checkpoint-{step}").mkdir(parents=True)
+        (tmp_path / "run" / f"checkpoint-{step}" / "weights").write_text(str(step))
+    return tmp_path / "run"
+
+
+def names(folder):
+    return sorted(path.parent.name for path in folder.rglob("weights"))
+
+
+def test_a_fresh_run_moves_those_of_an_earlier_one_and_says_where(earlier, capsys):
+    arguments = SimpleNamespace(output_dir=str(earlier))
+    leave_earlier_run(arguments, None, dry_run=True)
+    said = capsys.readouterr().out
+    assert (
+        "(checkpoint-2, checkpoint-4, checkpoint-6): they would be moved" in said and "checkpoint true goes on" in said
+    )
+    assert len(list(earlier.glob("checkpoint-*"))) == 3
+    leave_earlier_run(arguments, None)
+    said = capsys.readouterr().out
+    (place,) = (earlier / "earlier").iterdir()
+    assert f"moved to {place}; --resume_from_checkpoint {place} goes on with that run" in said
+    assert not list(earlier.glob("checkpoint-*")) and names(place) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+
+
+def test_a_resumed_run_moves_only_what_it_does_not_come_from(earlier, capsys):
+    leave_earlier_run(SimpleNamespace(output_dir=str(earlier)), earlier / "checkpoint-4")
+    said = capsys.readouterr().out
+    assert f"Going on from {earlier / 'checkpoint-4'}." in said and "(checkpoint-6)" in said
+    assert names(earlier / "earlier") == ["checkpoint-6"]
+    assert sorted(path.name for path in earlier.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_the_report_stays_with_its_run(earlier, tmp_path):
+    arguments = SimpleNamespace(output_dir=str(earlier))
+    (earlier / "report").mkdir()
+    (earlier / "report" / "metrics.json").write_text("the first run")
+    leave_earlier_run(arguments, earlier / "checkpoint-4")  # it goes on
+    assert (earlier / "report" / "metrics.json").read_text() == "the first run"
+    leave_earlier_run(arguments, None)  # another begins
+    assert not (earlier / "report").exists()
+    (earlier / "report").mkdir()
+    (earlier / "report" / "metrics.json").write_text("the second run")
+    (earlier / "checkpoint-2").mkdir()
+    (first,) = (place for place in (earlier / "earlier").iterdir() if (place / "checkpoint-4").is_dir())
+    leave_earlier_run(arguments, first / "checkpoint-4")  # the first one goes on after all
+    assert (earlier / "report" / "metrics.json").read_text() == "the first run"
+    leave_earlier_run(SimpleNamespace(output_dir=str(tmp_path / "elsewhere")), first / "checkpoint-4")
+    assert (tmp_path / "elsewhere" / "report" / "metrics.json").read_text() == "the first run"
+    reports = [path.read_text() for path in sorted((earlier / "earlier").rglob("metrics.json"))]
+    assert reports == ["the first run", "the second run"]
+
+
+def test_a_run_in_an_empty_folder_says_nothing(tmp_path, capsys):
+    leave_earlier_run(SimpleNamespace(output_dir=str(tmp_path / "new")), None)
+    assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())

@@ -6,7 +6,8 @@ import pytest
 from trl import DPOConfig, ModelConfig
 
 from trl_kochat import PPOConfig
-from trl_kochat.run.arguments import StageArguments
+from trl_kochat.ppo.stages import StageArguments
+from trl_kochat.run.arguments import RecipeArguments
 from trl_kochat.run.short_help import short_help
 
 
@@ -19,7 +20,7 @@ PRESETS = {
 @pytest.mark.parametrize("config_class", [DPOConfig, PPOConfig])
 def test_twelve_flags_with_the_presets_values_on_one_screen(config_class, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    known = {f.name for kind in (StageArguments, config_class, ModelConfig) for f in fields(kind)} | {"formatter"}
+    known = {f.name for kind in (RecipeArguments, StageArguments, config_class, ModelConfig) for f in fields(kind)}
     text = short_help("some_recipe", known, PRESETS)
     flags = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
     assert len(flags) == 12 and not {flag.removeprefix("--") for flag in flags} - known

@@ -7,13 +7,14 @@ import pytest
 from trl import DPOConfig, GRPOConfig, ModelConfig, RewardConfig, SFTConfig
 
 from trl_kochat import PPOConfig
-from trl_kochat.run.arguments import StageArguments
+from trl_kochat.ppo.stages import StageArguments
+from trl_kochat.run.arguments import RecipeArguments
 from trl_kochat.run.words import MEANT, meant_by, refuse_unknown
 
 
-DPO = {f.name for kind in (StageArguments, DPOConfig, ModelConfig) for f in fields(kind)}
-PPO = {f.name for kind in (StageArguments, PPOConfig, ModelConfig) for f in fields(kind)}
-ALL = DPO | PPO | {f.name for kind in (SFTConfig, RewardConfig, GRPOConfig) for f in fields(kind)} | {"formatter"}
+DPO = {f.name for kind in (RecipeArguments, StageArguments, DPOConfig, ModelConfig) for f in fields(kind)}
+PPO = {f.name for kind in (RecipeArguments, StageArguments, PPOConfig, ModelConfig) for f in fields(kind)}
+ALL = DPO | PPO | {f.name for kind in (SFTConfig, RewardConfig, GRPOConfig) for f in fields(kind)}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InputError
-from ..sample import SAMPLE_DIR
+from ..sample import embedded
 from ..text.shown import printable
 
 
@@ -45,14 +45,13 @@ class Candidate(NamedTuple):
 
 
 def model_path(name: str) -> str:
-    """The name of a model or an adapter as given, or the folder of the embedded model for `tiny-ko`.
+    """The name of a model or an adapter as given, or the folder of what is embedded under it (`tiny-ko`).
 
     Raises:
         ValueError: It is written like a path and there is no such folder; asking the Hub for it would take long.
     """
+    name = embedded(name)
     path = Path(name)
-    if name == EMBEDDED and not path.is_dir():
-        return str(SAMPLE_DIR / EMBEDDED)
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     if not path.is_dir() and (looks_local or (path.parent != Path() and path.parent.is_dir())):
         raise InputError(f"There is no folder {name}.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import InputError
+from ..sample import embedded
 from ..text.shown import cut, listed, shown
 from .files import Row, broken_parquet, check_parquet, is_parquet, read_file
 
@@ -40,6 +41,7 @@ def load_rows(
             - an `http(s)` URL of a file, kept in the datasets cache;
             - the name of one of the course's files (`COURSE_FILES`), fetched from its public repository when there is
               no local file of that name;
+            - `sample:FILE`, rows embedded in this package;
             - the id of a dataset on the Hugging Face Hub, `owner/name`; one that needs a script of its own is refused.
         split (`str`, *optional*, defaults to `"train"`): Split of a dataset on the Hub, or of a saved `DatasetDict`.
         streaming (`bool`, *optional*, defaults to `False`): Read row by row while the rows are used. A JSON array and
@@ -62,7 +64,7 @@ def load_rows(
         return _load_files([_download(name)], streaming, name)
     if "\0" in name:  # which no file system takes
         raise InputError(f"There is no file or folder {shown(name)}: a name holds no NUL character.")
-    path = Path(os.path.expanduser(source))
+    path = Path(os.path.expanduser(embedded(source)))
     if os.path.isdir(path):
         return _load_folder(path, split, streaming)
     if os.path.isfile(path):

@@ -7,6 +7,7 @@ checkpoint without it was never finished, and the one before it is still there.
 import json
 import logging
 import re
+import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from ..errors import InputError
 from ..processes import say
+from ..report import report_folder
 
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ def list_checkpoints(output_dir: str | PathLike[str]) -> list[Checkpoint]:
     return sorted(found, reverse=True)
 
 
-def what_is_broken(folder: str | PathLike[str]) -> str | None:
+def checkpoint_problem(folder: str | PathLike[str]) -> str | None:
     """Why training cannot go on from a checkpoint, in words that name the file; `None` if all of it is there.
 
     Nothing is unpickled: safetensors say themselves how long they are, PyTorch's files are ZIP archives with a
@@ -123,7 +125,7 @@ def find_checkpoint(output_dir: str | PathLike[str], asked: str | bool | None) -
         The folder, or `None` to start from the beginning.
 
     Raises:
-        ValueError: There is no such folder, it holds no checkpoint, or none of them is whole.
+        InputError: There is no such folder, it holds no checkpoint, or none of them is whole.
     """
     word = str(asked).strip()
     if asked is None or word.lower() in ("", "false", "none"):
@@ -143,7 +145,7 @@ def find_checkpoint(output_dir: str | PathLike[str], asked: str | bool | None) -
         raise InputError(f"There is no checkpoint to go on from in {folder}. {how_else}")
     reasons: list[str] = []
     for checkpoint in candidates:
-        problem = what_is_broken(checkpoint.folder)
+        problem = checkpoint_problem(checkpoint.folder)
         if problem is None:
             for reason in reasons:
                 logger.warning("%s. Going on from %s instead.", reason, checkpoint.folder)
@@ -157,7 +159,7 @@ def _there_are(checkpoints: Iterable[Checkpoint]) -> str:
     return f"; there are {names}" if names else ""
 
 
-def beyond(output_dir: str | PathLike[str], start: Path | None) -> list[Checkpoint]:
+def other_checkpoints(output_dir: str | PathLike[str], start: Path | None) -> list[Checkpoint]:
     """Checkpoints in `output_dir` that a run starting from `start` (`None`: from the beginning) does not come from."""
     there = list_checkpoints(output_dir)
     if start is None or start.resolve().parent != Path(output_dir).resolve():
@@ -177,6 +179,45 @@ def set_aside(checkpoints: Iterable[Checkpoint]) -> Path | None:
     for checkpoint in checkpoints:
         checkpoint.folder.rename(place / checkpoint.folder.name)
     return place
+
+
+def leave_earlier_run(args: TrainingArguments, checkpoint: Path | None, *, dry_run: bool = False) -> None:
+    """Say which checkpoints in the output folder this run does not come from, and move them aside.
+
+    The report goes with them. Left where they are, `--resume_from_checkpoint true` could go on from the wrong run later, and `--save_total_limit`
+    would delete them.
+    """
+    others = other_checkpoints(str(args.output_dir), checkpoint)
+    report = report_folder(str(args.output_dir))
+    if checkpoint is not None:
+        say(f"Going on from {checkpoint}.")
+    if not others:
+        if not dry_run:
+            _take_report_along(checkpoint, report)
+        return
+    names = ", ".join(other.folder.name for other in reversed(others))
+    which = "of an earlier run" if checkpoint is None else f"that {checkpoint.name} does not come from"
+    there = f"{args.output_dir} holds checkpoints {which} ({names})"
+    if dry_run:
+        goes_on = "; --resume_from_checkpoint true goes on with that run" if checkpoint is None else ""
+        say(f"{there}: they would be moved aside{goes_on}.")
+        return
+    place = set_aside(others)
+    assert place is not None
+    if report.is_dir() and (checkpoint is None or checkpoint.parent.resolve() != report.parent.resolve()):
+        report.rename(place / report.name)  # it tells of that run
+    _take_report_along(checkpoint, report)
+    goes_on = f"; --resume_from_checkpoint {place} goes on with that run" if checkpoint is None else ""
+    say(f"{there}: moved to {place}{goes_on}.")
+
+
+def _take_report_along(checkpoint: Path | None, report: Path) -> None:
+    """Copy the report of the run that the checkpoint is of, with its measures from before training and its samples."""
+    if checkpoint is None:
+        return
+    source = report_folder(checkpoint.parent)
+    if source.is_dir() and source.resolve() != report.resolve() and not report.exists():
+        shutil.copytree(source, report)
 
 
 class _AllStepsDone(Exception):

@@ -2,22 +2,26 @@
 
 import signal
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 
 from ..callbacks.interrupt import Interrupted
+from ..errors import InputError
 from ..report.machine import command_line
 from ..versions import noting_newer_versions
+
+
+_WHILE_TRAINING = "This happened while the model was trained."
 
 
 def run_as_command(main: Callable[[], None]) -> None:
     """Run a recipe's `main` as a command: what a user got wrong is one line and exit status 1, a signal 128 + its number.
 
-    An error in the middle of training keeps its traceback.
+    What a user got wrong is an [`InputError`], and a file or repository that is not there (`OSError`) before training.
     """
     try:
         with noting_newer_versions():
@@ -27,12 +31,20 @@ def run_as_command(main: Callable[[], None]) -> None:
         sys.exit(128 + stop.signum)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except (ValueError, OSError) as error:
-        if any(
-            f.f_globals.get("__name__") == "transformers.trainer" for f, _ in traceback.walk_tb(error.__traceback__)
-        ):
+    except (InputError, OSError) as error:
+        if _WHILE_TRAINING in getattr(error, "__notes__", ()):
             raise
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+@contextmanager
+def noted_as_training() -> Iterator[None]:
+    """Around training: an `OSError` in the middle of it keeps its traceback."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(_WHILE_TRAINING)
+        raise
 
 
 def resume_command(argv: Sequence[str] | None) -> str:

@@ -1,0 +1,73 @@
+"""`Run`: what every recipe does beside its trainer."""
+
+import json
+
+import pytest
+import torch
+
+from tests.run.test_checks import finding
+from tests.run.test_room import pretend_free
+from trl_kochat.recipes import ppo_kochatgpt, sft_kochatgpt
+from trl_kochat.run import checks
+from trl_kochat.run import run as run_module
+
+
+@pytest.fixture
+def dry_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def dry_run(*flags, recipe=sft_kochatgpt):
+        return recipe.main(["--preset", "cpu", "--dry_run", *flags])
+
+    return dry_run
+
+
+def test_a_dry_run_checks_before_it_loads(dry_run, monkeypatch, tmp_path):
+    monkeypatch.setattr(run_module, "load_tokenizer_with_findings", lambda *args, **kwargs: pytest.fail("loaded"))
+    monkeypatch.setattr(run_module, "read_rows", lambda *args, **kwargs: pytest.fail("loaded"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is a file. Give another folder"):
+        dry_run("--output_dir", "file")
+    with pytest.raises(ValueError, match="There is no checkpoint to go on from in runs"):
+        dry_run("--resume_from_checkpoint", "true")
+    monkeypatch.setattr(checks, "LEAST_COMPUTE_CAPABILITY", (99, 0))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H")
+    with pytest.raises(ValueError, match="4-bit needs 99.0"):
+        dry_run()
+
+
+def test_a_dry_run_checks_what_it_has_built(dry_run, monkeypatch):
+    good = run_module.load_tokenizer_with_findings
+    monkeypatch.setattr(
+        run_module, "load_tokenizer_with_findings", lambda *args, **kwargs: (good(*args, **kwargs)[0], [finding()])
+    )
+    with pytest.raises(ValueError, match="The tokenizer has a fault .* no_eos"):
+        dry_run()
+    pretend_free(monkeypatch, 2**20)
+    with pytest.raises(ValueError, match="1 MiB free, and the model with 2 checkpoints takes about"):
+        dry_run("--accept_findings", "no_eos")
+
+
+def test_lora_modules_that_are_not_there_at_all_are_an_error(dry_run, monkeypatch):
+    # PEFT's own sentences.
+    with pytest.raises(ValueError, match="c_attn not found in the base model|No modules were targeted"):
+        dry_run("--lora_target_modules", "c_attn")
+
+
+def test_rows_that_leave_nothing_to_train_on_or_to_measure_stop_the_run(dry_run, monkeypatch, tmp_path):
+    row = {"prompt": "질문", "completion": "답", "completion_0": "가", "completion_1": "나", "ranking": [0, 1]}
+    row |= {"question": "질문", "system": "", "chosen": "가", "rejected": "나"}
+    (tmp_path / "one.json").write_text(json.dumps([row]), encoding="utf-8")
+    with pytest.raises(ValueError, match="1 distinct prompts: at least 2 are needed"):
+        dry_run("--dataset_name", "one.json")
+    with pytest.raises(ValueError, match="eval_fraction is 0"):
+        dry_run("--eval_fraction", "0")
+
+
+def test_lengths_that_leave_nothing_stop_the_run(dry_run, monkeypatch):
+    with pytest.raises(ValueError, match="No train row is left within --max_length 8 tokens; raise it"):
+        dry_run("--max_length", "8")
+    with pytest.raises(ValueError, match="--max_prompt_length 8 has no room for a prompt"):
+        dry_run("--max_prompt_length", "8", recipe=ppo_kochatgpt)

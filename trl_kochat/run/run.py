@@ -1,0 +1,207 @@
+"""`Run`: everything of a recipe that is not its trainer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import make_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+
+from ..callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
+from ..callbacks.length_groups import group_by_length
+from ..data import RowCounts, format_dataset, split_by_prompt
+from ..models import train_in_float32
+from ..processes import say
+from ..sample import embedded
+from ..tokenizer import Finding, load_tokenizer_with_findings, save_hand_over
+from .arguments import Parsed, RecipeArguments, parse
+from .checkpoints import no_step_too_many
+from .checks import check_before_loading, check_before_training
+from .command import noted_as_training, resume_command, run_as_command
+from .model import model_arguments, refuse_lora_settings
+from .presets import Presets
+from .rows import as_ids, describe, read_rows, row_summary
+from .trackers import set_up_trackers
+
+
+class Run:
+    """A run of a recipe: arguments and preset, checks, tokenizer, rows, report and the end; all but the trainer.
+
+    ```python
+    def main(argv=None):
+        run = Run("my_sft", SFTConfig, argv, presets={"cpu": {"model_name_or_path": "tiny-ko", "use_peft": True}})
+        train, held_out = run.rows("kochatgpt_sft")
+        run.train(SFTTrainer(**run.trainer_arguments))
+
+
+    if __name__ == "__main__":
+        Run.as_command(main)
+    ```
+
+    Making one reads the command line, says in a line what is taken and why, and checks what can be checked before
+    anything is loaded.
+
+    Args:
+        recipe (`str`): Its name; `--output_dir` is `runs/<recipe>` unless given.
+        config_class (`type`): The trainer's config, e.g. [`~trl.DPOConfig`].
+        argv (`Sequence[str]`, *optional*): Arguments instead of those of the command line.
+        presets (folder or mapping, *optional*): `cpu.yaml` and `gpu.yaml`, or their values by name; by default those of
+            the recipe of that name in this package.
+        extra_arguments (`type`, *optional*): A dataclass with flags of the recipe's own; they come in `arguments`.
+        adapters (`str`, *optional*): Name of the adapters that are there already and are trained on; flags that would
+            shape new ones are refused.
+
+    Attributes:
+        preset (`str`): `"cpu"` or `"gpu"`.
+        arguments ([`RecipeArguments`]): What a recipe asks for beside the trainer's and the model's arguments.
+        config: The trainer's config.
+        model_args ([`~trl.ModelConfig`]): The model, 4-bit and LoRA; `model_name_or_path` is where it lies.
+
+    Raises:
+        InputError: Arguments, output folder, model, checkpoint or bitsandbytes cannot be worked with.
+    """
+
+    def __init__(
+        self,
+        recipe: str,
+        config_class: type[TrainingArguments],
+        argv: Sequence[str] | None = None,
+        *,
+        presets: Presets | None = None,
+        extra_arguments: type | None = None,
+        adapters: str | None = None,
+    ):
+        kind: Any = RecipeArguments
+        if extra_arguments is not None:
+            kind = make_dataclass("Arguments", [], bases=(RecipeArguments, extra_arguments))
+        parsed = parse(recipe, config_class, argv, presets=presets, arguments_class=kind)
+        self.preset, self.arguments = parsed.preset, parsed.arguments
+        self.config, self.model_args = parsed.config, parsed.model_args
+        self._recipe, self._argv, self._given = recipe, argv, parsed.given
+        if adapters:
+            refuse_lora_settings(parsed.given, self.model_args, adapters)
+        self._model_name = str(self.model_args.model_name_or_path)
+        self.model_args.model_name_or_path = embedded(self._model_name)
+        self._quantization_config, self._peft_config = model_arguments(self.model_args, self.config)
+        self._peft_config = None if adapters else self._peft_config
+        set_up_trackers(self.config)
+        self._announce(parsed, adapters)
+        self._checkpoint = check_before_loading(self.config, self.model_args)
+        self._counts = RowCounts()
+        self._train: Dataset | None = None
+        self._held_out: Dataset | None = None
+
+    def _announce(self, parsed: Parsed, adapters: str | None) -> None:
+        model_args = self.model_args
+        tuning = adapters or (f"LoRA r {model_args.lora_r}" if model_args.use_peft else "all parameters")
+        bits = "4-bit " if model_args.load_in_4bit else "8-bit " if model_args.load_in_8bit else ""
+        sources = ", ".join(Path(embedded(name)).name for name in self.arguments.dataset_name)
+        say(
+            f"{self._recipe}: preset {self.preset} ({parsed.reason}), {Path(self._model_name).name}, "
+            f"{bits}{tuning} in {model_args.dtype}, rows of {sources}"
+        )
+
+    @staticmethod
+    def as_command(main: Callable[[], None]) -> None:
+        """Run a recipe's `main` as a command, with its messages and exit status (see [`run_as_command`])."""
+        run_as_command(main)
+
+    @cached_property
+    def _loaded_tokenizer(self) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
+        return load_tokenizer_with_findings(
+            str(self.model_args.model_name_or_path),
+            revision=self.model_args.model_revision,
+            trust_remote_code=self.config.trust_remote_code,
+        )
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, repaired (see [`load_tokenizer`])."""
+        return self._loaded_tokenizer[0]
+
+    def rows(
+        self,
+        formatter: str | Callable[..., list[dict[str, Any]]],
+        prepare: Callable[[Dataset], Dataset] | None = None,
+    ) -> tuple[Dataset, Dataset]:
+        """The rows of `--dataset_name` to train on and those held out, which share no prompt.
+
+        Args:
+            formatter (`str` or `Callable`): What makes rows of TRL of the raw ones, unless `--formatter` says it.
+            prepare (`Callable`, *optional*): What is done to the rows before they are split.
+        """
+        arguments = self.arguments
+        raw = read_rows(arguments.dataset_name, arguments.dataset_train_split)
+        dataset = format_dataset(raw, arguments.formatter or formatter, counts=self._counts)
+        dataset = prepare(dataset) if prepare else dataset
+        self._train, self._held_out = split_by_prompt(dataset, arguments.eval_fraction, seed=arguments.split_seed)
+        return self._train, self._held_out
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        """What a trainer of TRL takes, once there are rows: model, args, rows, tokenizer, quantization, adapter."""
+        assert self._train is not None and self._held_out is not None, "rows come first"
+        return {
+            "model": self.model_args.model_name_or_path,
+            "args": self.config,
+            "train_dataset": as_ids(self._train, self.tokenizer, self.config, self._given),
+            "eval_dataset": as_ids(self._held_out, self.tokenizer, self.config, self._given),
+            "processing_class": self.tokenizer,
+            "quantization_config": self._quantization_config,
+            "peft_config": self._peft_config,
+        }
+
+    def train(
+        self,
+        trainer: Trainer,
+        evaluate: Callable[[Any], Any] | None = None,
+        *,
+        samples: TrainerCallback | None = None,
+    ) -> bool:
+        """Check, measure, train, measure again, save, report; `--dry_run` stops after the checks.
+
+        Args:
+            trainer ([`~transformers.Trainer`]): Built of `trainer_arguments`.
+            evaluate (`Callable`, *optional*): `evaluate(model)` measures it, before and after (see
+                [`RunReportCallback`]).
+            samples ([`~transformers.TrainerCallback`], *optional*): Instead of `KoreanSamplesCallback()`.
+
+        Returns:
+            Whether it was trained.
+
+        Raises:
+            InputError: Something is in the way that can be told before the first step.
+        """
+        assert self._train is not None and self._held_out is not None, "rows come first"
+        assert trainer.model is not None
+        train_in_float32(trainer.model)
+        group_by_length(trainer)
+        rows = row_summary(self._counts, self._train, self._held_out, trainer)
+        tokenizer, findings = self._loaded_tokenizer
+        check_before_training(trainer, self.arguments, findings, self._checkpoint)
+        if self.arguments.dry_run:
+            describe(trainer, tokenizer, rows, self._train)
+            return False
+        report = RunReportCallback(
+            recipe=self._recipe,
+            method=type(trainer).__name__.removesuffix("Trainer").lower(),
+            preset=self.preset,
+            model=self._model_name,
+            rows=rows,
+            tokenizer_findings=findings,
+            evaluate=evaluate,
+        )
+        interrupt = InterruptCallback(go_on=resume_command(self._argv))
+        for callback in (samples or KoreanSamplesCallback(), HealthGuardCallback(), report, interrupt):
+            trainer.add_callback(callback)
+        with noted_as_training(), report, interrupt, no_step_too_many(trainer):
+            trainer.train(resume_from_checkpoint=self._checkpoint)
+        trainer.save_model()
+        if trainer.args.should_save:
+            model: Any = getattr(trainer.model, "policy", trainer.model)  # PPO trains a module that holds it
+            save_hand_over(model, tokenizer, str(self.config.output_dir))
+        say(f"Adapter: {self.config.output_dir}")
+        trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
+        return True
