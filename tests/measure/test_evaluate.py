@@ -20,6 +20,7 @@ from trl_kochat.measure.evaluate import (
     evaluate_ppo,
     evaluate_reward,
     evaluate_sft,
+    own_answer,
 )
 from trl_kochat.ppo import PPOConfig, PPOTrainer
 
@@ -271,6 +272,36 @@ def test_rows_beyond_the_cap_are_not_measured_and_the_same_ones_are_each_time(to
     assert measured["n"] == measured["n_answers"] == 2
     assert measured == measure.answers(trainer, rows, max_rows=2)(model)
     assert measure.answers(trainer, rows)(model)["n"] == 3
+
+
+# Whether answers depend on the question.
+
+
+def test_own_answer_is_chance_where_the_question_does_not_matter_and_one_where_it_does(tokenizer, monkeypatch):
+    rows = [{"prompt": turn("user", f"{n}?"), "completion": turn("assistant", f"{n}" * 3)} for n in range(10)]
+
+    def likeliest(model, sequences, **kwargs):
+        """Per-token log-probabilities of a model that repeats what was asked."""
+        texts = [(tokenizer.decode(ids[:start]), tokenizer.decode(ids[start:])) for ids, start in sequences]
+        return [torch.tensor([float(knows and answer[0] in asked)] * 2) for asked, answer in texts]
+
+    monkeypatch.setattr("trl_kochat.measure.evaluate.sequence_logps", likeliest)
+    knows = True
+    assert own_answer(tiny_llama(), tokenizer, rows, "completion") == {"own_answer": 1.0, "n_own_answer": 10}
+    assert own_answer(tiny_llama(), tokenizer, rows[:5], "completion") == {}
+
+
+def test_own_answer_of_a_model_that_knows_nothing_is_near_chance(tokenizer):
+    rows = [{"prompt": turn("user", f"{n}?"), "completion": turn("assistant", f"{n}" * 3)} for n in range(30)]
+    assert own_answer(tiny_llama(), tokenizer, rows, "completion")["own_answer"] < 0.4
+
+
+def test_accuracy_is_told_by_the_kind_of_rejected_answer(tokenizer):
+    rows = [{**row, "kind": kind} for row, kind in zip(pairs(), ("evasive", "level", "evasive"), strict=True)]
+    measured = evaluate_reward(tiny_reward_model(), tokenizer, rows)
+    alone = [evaluate_reward(tiny_reward_model(), tokenizer, [row])["accuracy"] for row in rows]
+    assert measured["accuracy_kind_evasive"] == (alone[0] + alone[2]) / 2
+    assert measured["accuracy_kind_level"] == alone[1]
 
 
 # The reference.

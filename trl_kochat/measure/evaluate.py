@@ -10,7 +10,7 @@ measured, `left_out` and `cut` stand beside it where there are any, `n_answers` 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import compress
 from random import Random
 from statistics import fmean
 from typing import Any
@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from ..encode import TokenizedRow, fate, tokenize_rows
 from ..errors import InputError
 from ..models import eval_mode, max_positions
+from ..text.diversity import distinct, distinct_2, most_common
 from ..text.health import summarize_health
 from .generate import encode_prompts, generate_answers
 from .logps import sequence_logps
@@ -34,6 +35,8 @@ Measured = dict[str, Any]
 
 # A share of 256 rows is exact to 6 points at the most (two standard errors), and 11,000 rows would take hours (ours).
 MAX_ROWS = 256
+# Prompts, each with this many references to choose from, for `own_answer`: 320 answers to score (ours).
+OWN_PROMPTS, REFERENCES = 32, 10
 
 
 def answers(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
@@ -43,6 +46,7 @@ def answers(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Cal
 
     def measure(model: Model) -> Measured:
         measured = evaluate_sft(model, tokenizer, rows, max_length=max_length)
+        measured |= own_answer(model, tokenizer, rows, "completion", max_length=max_length)
         return measured | evaluate_answers(model, tokenizer, [row["prompt"] for row in rows if "prompt" in row])
 
     return measure
@@ -59,6 +63,7 @@ def pairs(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Calla
 
     def measure(model: Model) -> Measured:
         measured = evaluate_dpo(model, tokenizer, rows, beta=beta, ref_model=ref_model, max_length=max_length)
+        measured |= own_answer(model, tokenizer, rows, "chosen", max_length=max_length)
         return measured | evaluate_answers(model, tokenizer, [row["prompt"] for row in rows if "prompt" in row])
 
     return measure
@@ -131,6 +136,45 @@ def _logps(
         return sequence_logps(model, sequences, pad_token_id=tokenizer.pad_token_id)
 
 
+def own_answer(
+    model: Model, tokenizer: PreTrainedTokenizerBase, rows: Rows, column: str, *, max_length: int | None = None
+) -> Measured:
+    """`own_answer`: how often, out of ten references, the one that belongs to the prompt is the likeliest per token.
+
+    Chance is 0.1: a model that gives everybody the same answer has that. At most 32 prompts are asked; of fewer than ten
+    different references nothing is said.
+    """
+    rows = [row for row in rows if "prompt" in row and column in row][:OWN_PROMPTS]
+    different: list[Any] = []
+    for row in rows:
+        if row[column] not in different:
+            different.append(row[column])
+    if len(different) < REFERENCES:
+        return {}
+    draw = Random(0)
+    candidates: list[Mapping[str, Any]] = []
+    for row in rows:
+        others = draw.sample([answer for answer in different if answer != row[column]], REFERENCES - 1)
+        candidates += [{"prompt": row["prompt"], "completion": answer} for answer in (row[column], *others)]
+    limits = [limit for limit in (max_length, max_positions(model)) if limit is not None]
+    limit = min(limits, default=None)
+    tokenized = tokenize_rows(tokenizer, candidates)
+    fits = [all(fate(row, limit, "SFTTrainer") != "dropped" for row in group) for group in _groups(tokenized)]
+    kept = [row for group, is_kept in zip(_groups(tokenized), fits, strict=True) if is_kept for row in group]
+    if not kept:
+        return {}
+    sequences = [(row.sequences["completion"][:limit], max(row.completion_start, 1)) for row in kept]
+    means = [logps.mean().item() for logps in _logps(model, tokenizer, sequences)]
+    return {
+        "own_answer": fmean((max(group) == group[0]) / group.count(max(group)) for group in _groups(means)),
+        "n_own_answer": sum(fits),
+    }
+
+
+def _groups(values: list[Any]) -> list[list[Any]]:
+    return [values[start : start + REFERENCES] for start in range(0, len(values), REFERENCES)]
+
+
 def evaluate_reward(
     model: Model, tokenizer: PreTrainedTokenizerBase, rows: Rows, *, max_length: int | None = None
 ) -> Measured:
@@ -138,8 +182,8 @@ def evaluate_reward(
 
     Returns:
         `accuracy` (share of pairs whose chosen answer scores higher, a tie counting half), `margin` (mean difference),
-        `accuracy_rank_distance_N` for each rank distance of the pairs when they have a `margin`, and the lists
-        `chosen_scores` and `rejected_scores`.
+        `accuracy_rank_distance_N` for each rank distance of the pairs when they have a `margin`, `accuracy_kind_NAME`
+        for each `kind` of rejected answer where rows name it, and the lists `chosen_scores` and `rejected_scores`.
     """
     kept_rows, kept, _, counts = _fitting(model, tokenizer, rows, "RewardTrainer", max_length)
     chosen, rejected = (
@@ -149,11 +193,15 @@ def evaluate_reward(
         "accuracy": better_share(chosen, rejected),
         "margin": fmean(a - b for a, b in zip(chosen, rejected, strict=True)),
     }
-    scored = sorted(zip((row.get("margin") or 0.0 for row in kept_rows), chosen, rejected, strict=True))
-    for distance, group in groupby(scored, key=lambda pair: pair[0]):
-        if distance:
-            _, better, worse = zip(*group, strict=True)
-            measured[f"accuracy_rank_distance_{distance:g}"] = better_share(better, worse)
+    groups = {
+        f"accuracy_rank_distance_{distance:g}": [row.get("margin") == distance for row in kept_rows]
+        for distance in sorted({row.get("margin") or 0.0 for row in kept_rows} - {0.0})
+    } | {
+        f"accuracy_kind_{kind}": [row.get("kind") == kind for row in kept_rows]
+        for kind in sorted({row.get("kind") or "" for row in kept_rows} - {""})
+    }
+    for name, is_in in groups.items():
+        measured[name] = better_share(compress(chosen, is_in), compress(rejected, is_in))
     return {**measured, **counts, "chosen_scores": chosen, "rejected_scores": rejected}
 
 
@@ -161,7 +209,8 @@ def evaluate_answers(
     model: Model, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], *, max_new_tokens: int = 64
 ) -> Measured:
     """Greedy answers to held-out prompts: `eos_rate` (share that the model ended itself within `max_new_tokens`),
-    `mean_length` (tokens), and the shares `repetition`, `hanja` and `latin` of `summarize_health`.
+    `mean_length` (tokens), `distinct` (share of different answers), `most_common` (share of the most common one),
+    `distinct_2`, and the shares `repetition`, `hanja` and `latin` of `summarize_health`.
 
     Prompts that leave no room for an answer within the model's positions are left out; nothing is said of none.
     """
@@ -175,7 +224,7 @@ def evaluate_answers(
     return {
         "eos_rate": fmean(answer.ended for answer in given),
         "mean_length": fmean(len(answer.ids) for answer in given),
-        **summarize_health([answer.text for answer in given]),
+        **_of_texts([answer.text for answer in given]),
         "n_answers": len(given),
     }
 
@@ -254,8 +303,8 @@ def evaluate_ppo(trainer: Trainer, *, max_rows: int = MAX_ROWS) -> Measured:
     """Sampled answers of a [`PPOTrainer`] to its held-out prompts, with the same random numbers every time.
 
     Returns:
-        `reward` and `reward_std` (over the prompts), `kl` (nats a completion), `eos_rate`, `mean_length` (tokens), and
-        the shares `repetition`, `hanja` and `latin` of `summarize_health`.
+        `reward` and `reward_std` (over the prompts), `kl` (nats a completion), `eos_rate`, and what
+        [`evaluate_answers`] says of answers.
     """
     prompts: Any = trainer.eval_dataset
     if hasattr(prompts, "select") and len(prompts) > max_rows:
@@ -266,4 +315,13 @@ def evaluate_ppo(trainer: Trainer, *, max_rows: int = MAX_ROWS) -> Measured:
     texts = [text if isinstance(text, str) else text[-1]["content"] for text in completions]
     # There is no KL without a reference (kl_coef=0), and no reward where every source said `None`.
     measured = {name: metrics[f"eval_{name}"] for name in names if f"eval_{name}" in metrics}
-    return {**measured, **summarize_health(texts), "n": len(texts)}
+    return {**measured, **_of_texts(texts), "n": len(texts)}
+
+
+def _of_texts(texts: Sequence[str]) -> Measured:
+    return {
+        "distinct": distinct(texts),
+        "most_common": most_common(texts),
+        "distinct_2": distinct_2(texts),
+        **summarize_health(texts),
+    }

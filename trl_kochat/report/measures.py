@@ -26,6 +26,15 @@ MEASURES = {
     "reward_std": Measure("standard deviation of the reward", None),
     "kl": Measure("KL to the reference (nats a completion)", None),
     "mean_length": Measure("answer length (tokens)", None),
+    "own_answer": Measure("own answer found among ten", "higher"),
+    "distinct": Measure("different answers to different prompts", "higher"),
+    "most_common": Measure("share of the most common answer", "lower"),
+    "distinct_2": Measure("different pairs of words (distinct-2)", "higher"),
+    "n": Measure("held-out rows measured", None),
+    "left_out": Measure("held-out rows left out, too long", None),
+    "cut": Measure("held-out rows cut", None),
+    "n_answers": Measure("prompts answered", None),
+    "n_own_answer": Measure("prompts asked for their own answer", None),
     "eos_rate": Measure("answers that end by themselves", "higher"),
     "repetition": Measure("repetition in answers", "lower"),
     "hanja": Measure("Chinese characters in answers", "lower"),
@@ -39,6 +48,8 @@ def measure(key: str) -> Measure:
         return MEASURES[key]
     if key.startswith("accuracy_rank_distance_"):
         return Measure(f"pairs in the right order, {key.rpartition('_')[2]} ranks apart", "higher")
+    if key.startswith("accuracy_kind_"):
+        return Measure(f"pairs in the right order, rejected: {key.removeprefix('accuracy_kind_')}", "higher")
     return Measure(key, None)
 
 

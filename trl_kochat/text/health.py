@@ -12,6 +12,7 @@ from typing import NamedTuple
 import regex
 
 from ..errors import InputError
+from .diversity import drawn_out
 
 
 _HANGUL = "ᄀ-ᇿㄱ-ㆎ가-힣"
@@ -122,6 +123,8 @@ def repetition(text: str) -> Repetition:
 def summarize_health(texts: Sequence[str]) -> dict[str, float]:
     """Means over texts for a report: `repetition`, `hanja` (share of Han) and `latin`, each between 0 and 1.
 
+    Repetition is that of words or of one character ([`drawn_out`]), whichever is more.
+
     >>> summarize_health(["네, 한우예요.", "ok 네네"])
     {'repetition': 0.0, 'hanja': 0.0, 'latin': 0.25}
 
@@ -132,7 +135,7 @@ def summarize_health(texts: Sequence[str]) -> dict[str, float]:
         raise InputError("No texts to sum up; give at least one.")
     shares = [script_shares(text) for text in texts]
     return {
-        "repetition": sum(repetition(text).share for text in texts) / len(texts),
+        "repetition": sum(max(repetition(text).share, drawn_out(text)) for text in texts) / len(texts),
         "hanja": sum(share.han for share in shares) / len(texts),
         "latin": sum(share.latin for share in shares) / len(texts),
     }

@@ -1,0 +1,38 @@
+import pytest
+
+from trl_kochat.text.diversity import bootstrap_interval, distinct, distinct_2, drawn_out, most_common
+from trl_kochat.text.health import summarize_health
+
+
+COLLAPSED = ["이해를 구해보세요."] * 50 + ["이성을 구해보세요."] * 40 + ["네."] * 10
+HEALTHY = [f"{number}번 문제의 답은 {number * 7}이에요." for number in range(100)]
+
+
+def test_a_model_that_says_one_thing_to_everybody_shows():
+    assert distinct(COLLAPSED) == 0.03 and most_common(COLLAPSED) == 0.5
+    assert distinct(HEALTHY) == 1.0 and most_common(HEALTHY) == 0.01
+    assert distinct_2(COLLAPSED) < 0.05 < 0.6 < distinct_2(HEALTHY)
+
+
+def test_spelling_in_another_unicode_form_is_the_same_answer():
+    assert distinct(["한글", "\u1112\u1161\u11ab\u1100\u1173\u11af"]) == 0.5
+
+
+@pytest.mark.parametrize("text", ["ㅋ" * 24, "," * 24, "네" + "!" * 30, "하" * 40, "1" * 40])
+def test_one_character_again_and_again_is_repetition(text):
+    assert drawn_out(text) > 0.5
+    assert summarize_health([text])["repetition"] > 0.5
+
+
+@pytest.mark.parametrize("text", ["", "   ", "ㅋㅋㅋㅋ 좋아요!!", "음... 글쎄요", "네, 한우예요."])
+def test_how_people_write_is_none(text):
+    assert drawn_out(text) == 0.0
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_more_values():
+    few, many = [0.0, 1.0] * 10, [0.0, 1.0] * 200
+    low, high = bootstrap_interval(few)
+    assert low < 0.5 < high and (low, high) == bootstrap_interval(few)
+    closer = bootstrap_interval(many)
+    assert low < closer[0] < 0.5 < closer[1] < high
+    assert bootstrap_interval([1.0] * 5) == (1.0, 1.0)
