@@ -48,7 +48,7 @@ for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
     real = getattr(socket, name)
     setattr(socket, name, lambda host, *args, real=real, name=name, **kwargs: (tried(name, host), real(host, *args, **kwargs))[1])
 """
-# What may keep libraries from the network, or tell them that this is a test.
+# What may keep libraries from the network, tell them that this is a test, or make them talk.
 SWITCHES = (
     "HF_HUB_OFFLINE",
     "HF_DATASETS_OFFLINE",
@@ -56,6 +56,7 @@ SWITCHES = (
     "HF_HUB_DISABLE_TELEMETRY",
     "CI",
     "DO_NOT_TRACK",
+    "WANDB_MODE",
 )
 RECIPES = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt")
 MODEL = str(SAMPLE_DIR / "tiny-ko")
@@ -169,12 +170,16 @@ def test_offline_what_is_not_here_is_said_and_not_looked_for(run):
     assert said.count("REFUSED") == 7 and run.tried() == ""
 
 
-def test_recipes_load_and_build_everything_without_network(run):
-    """A trainer of TRL that is built sends a ping, unless told not to, which recipes do."""
-    mains = "; ".join(f"importlib.import_module('trl_kochat.recipes.{name}').main(arguments)" for name in RECIPES)
-    begin = "from trl_kochat.startup import begin_command; begin_command()"
-    run(f"{begin}; import importlib; arguments = ['--preset', 'cpu', '--dry_run']; {mains}", offline=False)
+def test_recipes_load_and_build_everything_without_network_and_first_say_what_runs(run):
+    """A trainer of TRL that is built sends a ping, unless told not to, which a recipe that runs as a command does."""
+    said = run(
+        "from trl_kochat.startup import begin_command; begin_command(); from trl_kochat.cli import main\n"
+        f"for name in {RECIPES!r}: assert not main([name, '--preset', 'cpu', '--dry_run'])",
+        offline=False,
+    )
     assert run.tried() == ""
+    assert said.startswith(f"{RECIPES[0]}: preset cpu (as asked)")
+    assert "gradient_checkpointing" not in said and "kernels-community" not in said
 
 
 @pytest.mark.slow

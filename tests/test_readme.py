@@ -166,7 +166,8 @@ def folder(tmp_path_factory):
     pairs = (SAMPLE_DIR / "orca_dpo_pairs.jsonl").read_text(encoding="utf-8").splitlines()
     (folder / "Intel" / "orca_dpo_pairs" / "train.jsonl").write_text("\n".join(pairs[:24]), encoding="utf-8")
     (folder / "trl_kochat" / "sample").mkdir(parents=True)
-    shutil.copy(SAMPLE_DIR / "kochatgpt_2_RM.jsonl", folder / "trl_kochat" / "sample")
+    for name in ("kochatgpt_2_RM.jsonl", "orca_dpo_pairs.jsonl"):
+        shutil.copy(SAMPLE_DIR / name, folder / "trl_kochat" / "sample")
     rankings = rows_of_the_sample("kochatgpt_2_RM.jsonl", 6)
     (folder / "FILE").write_text(json.dumps(rankings), encoding="utf-8")
     prompts = rows_of_the_sample("kochatgpt_3_PPO.jsonl", 6)

@@ -1,6 +1,7 @@
 """What a process that runs a command sets for itself, and that nobody else's process is touched."""
 
 import logging
+import os
 import subprocess
 import sys
 
@@ -77,3 +78,22 @@ print("as before")
 """
     result = python(code)
     assert result.stdout == "as before\n", result.stderr
+
+
+def test_a_recipes_main_called_from_a_program_leaves_no_trace(tmp_path):
+    """Libraries leave theirs when they are imported; what is compared is from after that."""
+    code = f"""
+import importlib, os, warnings
+import trl, trl_kochat
+[getattr(trl, name) for name in ("DPOTrainer", "SFTTrainer", "RewardTrainer", "ModelConfig", "TrlParser")]
+[getattr(trl_kochat, name) for name in trl_kochat.__all__]
+names = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt")
+recipes = [importlib.import_module("trl_kochat.recipes." + name) for name in names]
+before = dict(os.environ), list(warnings.filters)
+for recipe in recipes:
+    recipe.main(["--preset", "cpu", "--dry_run", "--output_dir", {str(tmp_path / "run")!r}])
+    assert (dict(os.environ), list(warnings.filters)) == before, recipe
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"}
+    result = python(code, **(environment | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))}))
+    assert result.returncode == 0, result.stderr

@@ -1,5 +1,7 @@
 """The command line of a recipe: preset, file, flags."""
 
+import re
+
 import pytest
 from trl import DPOConfig
 
@@ -114,3 +116,11 @@ def test_another_loss_leaves_the_weights_of_the_presets_losses(tmp_path):
     assert loss() == (["sigmoid", "sft"], [1.0, 0.05])
     assert loss("--loss_type", "ipo") == loss("--loss_type=ipo") == loss("--config", str(file)) == (["ipo"], None)
     assert loss("--loss_type", "ipo", "sft", "--loss_weights", "1", "0.1") == (["ipo", "sft"], [1.0, 0.1])
+
+
+def test_help_is_one_screen_and_help_all_has_every_flag(capsys):
+    for word, flags in (("--help", 12), ("-h", 12), ("--help_all", 160)):
+        with pytest.raises(SystemExit) as end:
+            parse("some_recipe", DPOConfig, [word], presets=PRESETS)
+        shown = re.findall(r"^  --(\w+)", capsys.readouterr().out, flags=re.MULTILINE)
+        assert not end.value.code and len(set(shown)) >= flags and (len(shown) == 12) == (flags == 12)

@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Any
 
 
-# Names, of which the first that the recipe takes is shown, and what is said of it.
-OFTEN = (
-    (("preset",), "cpu, gpu, or auto: gpu where there is a CUDA device"),
-    (("model_name_or_path",), "folder or Hub id of the model"),
-    (("dataset_name",), "files, folders, URLs or Hub ids with the raw rows, one or more"),
-    (("formatter",), "which formatter reads the rows, by name or as FILE.py:FUNCTION"),
-    (("output_dir",), "where adapter, checkpoints and report go"),
-    (("learning_rate",), "at its peak"),
-    (("per_device_train_batch_size",), "rows of one step on each device"),
-    (("max_steps",), "updates of the weights; -1 leaves it to --num_train_epochs"),
-    (("max_length", "max_completion_length"), "in tokens; what is longer is cut or left out, and counted"),
-    (("sft_adapter", "lora_r"), "what the adapter is to begin with: a folder, or the rank of a new one"),
-    (("resume_from_checkpoint",), "true goes on from the last whole checkpoint in --output_dir; or a path"),
-    (("dry_run",), "check and build everything, show examples, and stop before the first step"),
+# Flag -> what is said of it; of several in one entry the first that the recipe takes is shown.
+OFTEN: tuple[dict[str, str], ...] = (
+    {"preset": "cpu, gpu, or auto: gpu where there is a CUDA device"},
+    {"model_name_or_path": "folder or Hub id of the model"},
+    {"dataset_name": "files, folders, URLs or Hub ids with the raw rows, one or more"},
+    {"formatter": "what reads the rows: a formatter's name, or FILE.py:FUNCTION"},
+    {"output_dir": "where adapter, checkpoints and report go"},
+    {"learning_rate": "at its peak"},
+    {"per_device_train_batch_size": "rows of one step on each device"},
+    {"max_steps": "updates of the weights; -1 leaves it to --num_train_epochs"},
+    {
+        "max_length": "tokens of a row; what is longer is cut or left out, and counted",
+        "max_completion_length": "tokens of an answer",
+    },
+    {"sft_adapter": "the adapter to go on with; runs/sft_kochatgpt if not given", "lora_r": "rank of the adapter"},
+    {"resume_from_checkpoint": "true goes on from the last whole checkpoint in --output_dir; or a path"},
+    {"dry_run": "check and build everything, show examples, and stop before the first step"},
 )
 
 
@@ -37,13 +40,12 @@ def short_help(recipe: str, known: Collection[str], presets: Mapping[str, Mappin
         epilog=f"--help_all lists all {len(known)}. A flag is a key of --config FILE.yaml, too: preset < file < flags.",
     )
     flags = parser.add_argument_group("flags that people use")
-    for names, text in OFTEN:
-        name = next((name for name in names if name in known), None)
+    for entry in OFTEN:
+        name = next((name for name in entry if name in known), None)
         if name is not None:
             values = ", ".join(f"{preset} {_shown(of[name])}" for preset, of in presets.items() if name in of)
-            flags.add_argument(
-                f"--{name}", metavar="", help=text + (f" ({values})" if values else "").replace("%", "%%")
-            )
+            text = entry[name] + (f" ({values})" if values else "")
+            flags.add_argument(f"--{name}", metavar="", help=text.replace("%", "%%"))
     return parser.format_help()
 
 
