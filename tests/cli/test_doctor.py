@@ -41,6 +41,16 @@ def test_an_error_is_told_and_is_the_exit_status(tmp_path, capsys):
     assert "\x1b" not in captured.out and "pipeline_rebuilt" not in captured.err
 
 
+def test_what_loading_the_tokenizer_does_not_repair_is_not_called_repaired(tmp_path, capsys):
+    """A model's config is brought in line where there is a model; the doctor changed its own copy and said so."""
+    folder = healthy(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": 3}))
+    _, captured = doctor(capsys, folder)
+    line = next(line for line in captured.out.splitlines() if "config_disagrees" in line)
+    assert "repaired" not in line and "fix_tokenizer(tokenizer, model)" in line
+
+
 def test_on_a_terminal_the_table_has_colours(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -85,6 +85,7 @@ def _examine(
     from transformers import AutoConfig
 
     from ..tokenizer import check_tokenizer, fix_tokenizer
+    from ..tokenizer.findings import worst_first
     from ..tokenizer.load import load_as_auto
 
     loaded = load_as_auto(args.model, trust_remote_code=args.trust_remote_code)
@@ -93,14 +94,16 @@ def _examine(
     except (OSError, ValueError):  # a folder with a tokenizer only
         config = None
     try:
-        repaired, findings = fix_tokenizer(loaded, config)
+        # As load_tokenizer does it: without the model, whose config it cannot bring in line.
+        repaired, findings = fix_tokenizer(loaded)
         findings = _with_template(repaired, findings)
-    except ValueError:  # no end token and none to be found, as one of the findings says
-        repaired, findings = loaded, check_tokenizer(loaded, config)
-    if rows is None:
-        return loaded, repaired, findings, []
-    checked = check_tokenizer(repaired, config, rows, max_length=args.max_length or MAX_LENGTH)
-    return loaded, repaired, findings, [finding for finding in checked if finding.code.startswith("rows_")]
+    except InputError:  # no end token and none to be found, as one of the findings says
+        repaired, findings = loaded, check_tokenizer(loaded)
+    left = check_tokenizer(repaired, config, rows, max_length=args.max_length or MAX_LENGTH)
+    about_tokenizer = [finding for finding in findings if finding.fixed]
+    about_tokenizer += [finding for finding in left if not finding.code.startswith("rows_")]
+    about_rows = [finding for finding in left if finding.code.startswith("rows_")]
+    return loaded, repaired, worst_first(about_tokenizer), about_rows
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from ..encode import render
 from ..errors import InputError
 from ..text.shown import cut
+from .examined import ExaminedTokenizer
 from .findings import Finding, Severity
-from .subject import Subject
 
 
 # Words that no template contains.
@@ -20,8 +20,8 @@ _TURNS = (
 )
 
 
-def check_template(subject: Subject) -> Iterator[Finding]:
-    tokenizer = subject.tokenizer
+def check_template(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    tokenizer = examined.tokenizer
     if not tokenizer.chat_template:
         yield Finding(
             "no_chat_template",
@@ -31,8 +31,8 @@ def check_template(subject: Subject) -> Iterator[Finding]:
         )
         return
     try:
-        conversation = _render(subject, _TURNS)
-        prompt = _render(subject, _TURNS[:1])
+        conversation = _render(examined, _TURNS)
+        prompt = _render(examined, _TURNS[:1])
     except InputError as error:
         yield Finding(
             "template_fails", "error", f"The chat template does not render a conversation: {cut(str(error), 300)}"
@@ -49,24 +49,24 @@ def check_template(subject: Subject) -> Iterator[Finding]:
         )
         return
     frame = conversation.partition(_ASSISTANT)[2].partition(_USER_2)[0]  # end of an answer, start of a question
-    yield from _check_stop(subject, frame)
-    yield from _check_own_system(subject, prompt, frame)
-    yield from _check_given_system(subject)
-    yield from _check_bos(subject, prompt)
+    yield from _check_stop(examined, frame)
+    yield from _check_own_system(examined, prompt, frame)
+    yield from _check_given_system(examined)
+    yield from _check_bos(examined, prompt)
 
 
-def _render(subject: Subject, messages: Sequence[dict[str, str]]) -> str:
-    return render(subject.tokenizer, messages)
+def _render(examined: ExaminedTokenizer, messages: Sequence[dict[str, str]]) -> str:
+    return render(examined.tokenizer, messages)
 
 
-def _check_stop(subject: Subject, frame: str) -> Iterator[Finding]:
-    eos = subject.tokenizer.eos_token
+def _check_stop(examined: ExaminedTokenizer, frame: str) -> Iterator[Finding]:
+    eos = examined.tokenizer.eos_token
     if eos is None or eos in frame:
         return
     # The first added token after the answer, before the next turn opens.
-    stop = min((token for token in subject.added if token in frame), key=frame.index, default=None)
+    stop = min((token for token in examined.added if token in frame), key=frame.index, default=None)
     severity: Severity
-    if stop is not None and subject.vocab[stop] in subject.generation_eos_ids:
+    if stop is not None and examined.vocab[stop] in examined.generation_eos_ids:
         severity, way_out = "info", "The model's generation_config stops there, trainers that add EOS do not."
     else:
         severity, way_out = (
@@ -81,11 +81,11 @@ def _check_stop(subject: Subject, frame: str) -> Iterator[Finding]:
     )
 
 
-def _check_own_system(subject: Subject, prompt: str, frame: str) -> Iterator[Finding]:
+def _check_own_system(examined: ExaminedTokenizer, prompt: str, frame: str) -> Iterator[Finding]:
     head = prompt.partition(_USER)[0]
     common = os.path.commonprefix([head[::-1], frame[::-1]])  # the part that opens every question
     own = head.removesuffix(common[::-1])
-    for token in subject.added:
+    for token in examined.added:
         own = own.replace(token, " ")
     words = re.findall(r"\w+", own)
     if len(words) > 2:  # more than the name of a role
@@ -97,10 +97,10 @@ def _check_own_system(subject: Subject, prompt: str, frame: str) -> Iterator[Fin
         )
 
 
-def _check_given_system(subject: Subject) -> Iterator[Finding]:
+def _check_given_system(examined: ExaminedTokenizer) -> Iterator[Finding]:
     """Whether the system texts of rows (Orca pairs have them) reach the model."""
     try:
-        lost = _SYSTEM not in _render(subject, [{"role": "system", "content": _SYSTEM}, *_TURNS])
+        lost = _SYSTEM not in _render(examined, [{"role": "system", "content": _SYSTEM}, *_TURNS])
     except InputError as error:
         yield Finding(
             "template_refuses_system",
@@ -117,13 +117,13 @@ def _check_given_system(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _check_bos(subject: Subject, prompt: str) -> Iterator[Finding]:
-    bos, bos_id = subject.tokenizer.bos_token, subject.tokenizer.bos_token_id
+def _check_bos(examined: ExaminedTokenizer, prompt: str) -> Iterator[Finding]:
+    bos, bos_id = examined.tokenizer.bos_token, examined.tokenizer.bos_token_id
     if bos is None or not prompt.startswith(bos):
         return
     if prompt.removeprefix(bos).lstrip().startswith(bos):
         yield Finding("template_bos_twice", "warning", f"The chat template writes {bos} twice at the start.")
-    elif subject.tokenizer("가")["input_ids"][:1] == [bos_id]:
+    elif examined.tokenizer("가")["input_ids"][:1] == [bos_id]:
         yield Finding(
             "template_bos_twice",
             "info",

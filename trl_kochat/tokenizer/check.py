@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from ..encode import Row
 from ..errors import InputError
 from .chat import check_template
+from .examined import ExaminedTokenizer
 from .findings import Finding, worst_first
 from .pipeline import (
     check_characters,
@@ -19,7 +20,6 @@ from .pipeline import (
 )
 from .rows import check_rows
 from .special_tokens import check_model, check_special_tokens
-from .subject import Subject
 
 
 CHECKS = (
@@ -59,10 +59,10 @@ def check_tokenizer(
     """
     if max_length is not None and max_length < 1:
         raise InputError(f"max_length is {max_length}; it must be 1 or more tokens, or None.")
-    subject = Subject(tokenizer, model)
-    found = findings_of(subject)
-    return worst_first([*found, *check_rows(subject, rows, max_length)]) if rows is not None else found
+    examined = ExaminedTokenizer(tokenizer, model)
+    found = findings_of(examined)
+    return worst_first([*found, *check_rows(examined, rows, max_length)]) if rows is not None else found
 
 
-def findings_of(subject: Subject) -> list[Finding]:
-    return worst_first([finding for check in CHECKS for finding in check(subject)])
+def findings_of(examined: ExaminedTokenizer) -> list[Finding]:
+    return worst_first([finding for check in CHECKS for finding in check(examined)])

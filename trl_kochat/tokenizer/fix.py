@@ -16,9 +16,9 @@ from transformers import (
 
 from ..errors import InputError
 from .check import findings_of
+from .examined import ROLES, ExaminedTokenizer, as_ids
 from .findings import Finding, worst_first
 from .special_tokens import better_token, configs_of, disagreements, is_role_only
-from .subject import ROLES, Subject, as_list
 
 
 logger = logging.getLogger(__name__)
@@ -68,26 +68,26 @@ def fix_tokenizer(
     Raises:
         ValueError: There is no EOS and no special token that must be it.
     """
-    return repair(Subject(tokenizer, model))
+    return repair(ExaminedTokenizer(tokenizer, model))
 
 
-def repair(subject: Subject) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
+def repair(examined: ExaminedTokenizer) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
     """[`fix_tokenizer`] for a tokenizer whose files are known."""
-    given = subject.tokenizer
-    before = after = findings_of(subject)
+    given = examined.tokenizer
+    before = after = findings_of(examined)
     previous: set[str] = set()
     # A rebuilt pipeline shows what else is missing, and configs follow the tokens: repair until nothing new comes up.
     while (codes := {finding.code for finding in after if finding.fixable}) and codes != previous:
         previous = codes
-        subject = Subject(_repaired(subject, codes), subject.model, subject.origin)
-        after = findings_of(subject)
+        examined = ExaminedTokenizer(_repaired(examined, codes), examined.model, examined.origin)
+        after = findings_of(examined)
     no_end = next((finding for finding in after if finding.code == "no_eos"), None)
     if no_end is not None:
         raise InputError(f"{no_end.message} For example load_tokenizer(..., eos_token='</s>').")
     remaining = {finding.code for finding in after}
     fixed = [replace(finding, fixed=True) for finding in before if finding.code not in remaining]
-    _log_changes(given, subject.tokenizer, fixed)
-    return subject.tokenizer, worst_first(fixed + after)
+    _log_changes(given, examined.tokenizer, fixed)
+    return examined.tokenizer, worst_first(fixed + after)
 
 
 def _log_changes(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase, fixed: list[Finding]) -> None:
@@ -101,17 +101,17 @@ def _log_changes(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase, fix
             logger.warning("Fixed %s: %r became %r (id %s).", role, getattr(old, role), token, token_id)
 
 
-def _repaired(subject: Subject, codes: set[str]) -> PreTrainedTokenizerBase:
+def _repaired(examined: ExaminedTokenizer, codes: set[str]) -> PreTrainedTokenizerBase:
     """The tokenizer after one round of repairs, a new one if it changed. The model's configs change in place."""
     if codes & {"pipeline_rebuilt", "outside_embedding"}:
-        return _from_own_file(subject)
+        return _from_own_file(examined)
     if codes == {"config_disagrees"}:
-        _align_configs(subject)
-        return subject.tokenizer
-    tokenizer = copy.deepcopy(subject.tokenizer)
+        _align_configs(examined)
+        return examined.tokenizer
+    tokenizer = copy.deepcopy(examined.tokenizer)
     for code, role in _ROLE_OF_CODE.items():
         if code in codes:
-            setattr(tokenizer, role, better_token(subject, role))
+            setattr(tokenizer, role, better_token(examined, role))
     if "eos_not_atomic" in codes:
         size = len(tokenizer)
         tokenizer.add_special_tokens({"eos_token": AddedToken(tokenizer.eos_token, normalized=False, special=True)})
@@ -121,20 +121,20 @@ def _repaired(subject: Subject, codes: set[str]) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _from_own_file(subject: Subject) -> PreTrainedTokenizerBase:
+def _from_own_file(examined: ExaminedTokenizer) -> PreTrainedTokenizerBase:
     """The tokenizer as tokenizer.json describes it, with the settings and the added tokens of the one at hand.
 
     Raises:
         ValueError: Tokens were added that would get other ids now.
     """
-    old = subject.tokenizer
-    assert subject.origin.backend is not None  # a precondition of both findings
-    own_vocab = subject.origin.backend.get_vocab(with_added_tokens=True)
-    added = {token: token_id for token, token_id in subject.added.items() if token not in own_vocab}
-    dropped = {token for token in added if is_role_only(subject, token) and not _is_users(subject, token)}
+    old = examined.tokenizer
+    assert examined.origin.backend is not None  # a precondition of both findings
+    own_vocab = examined.origin.backend.get_vocab(with_added_tokens=True)
+    added = {token: token_id for token, token_id in examined.added.items() if token not in own_vocab}
+    dropped = {token for token in added if is_role_only(examined, token) and not _is_users(examined, token)}
     settings: dict[str, Any] = {name: getattr(old, name) for name in _SETTINGS}
     settings |= {role: token for role, token in old.special_tokens_map.items() if token not in dropped}
-    new = PreTrainedTokenizerFast(tokenizer_file=str(subject.origin.file("tokenizer.json")), **settings)
+    new = PreTrainedTokenizerFast(tokenizer_file=str(examined.origin.file("tokenizer.json")), **settings)
     decoder = old.added_tokens_decoder
     new.add_tokens([decoder[added[token]] for token in sorted(added.keys() - dropped, key=added.__getitem__)])
     moved = {token: token_id for token, token_id in added.items() if new.get_vocab().get(token) != token_id}
@@ -146,20 +146,20 @@ def _from_own_file(subject: Subject) -> PreTrainedTokenizerBase:
     return new
 
 
-def _is_users(subject: Subject, token: str) -> bool:
+def _is_users(examined: ExaminedTokenizer, token: str) -> bool:
     """Whether a token that only a role names was put there by the user, with a row of the model's embedding for it."""
-    defaults = inspect.signature(type(subject.tokenizer).__init__).parameters
+    defaults = inspect.signature(type(examined.tokenizer).__init__).parameters
     of_class = {parameter.default for name, parameter in defaults.items() if name.endswith("_token")}
-    return subject.model is not None and token not in of_class and subject.has_row(subject.vocab[token])
+    return examined.model is not None and token not in of_class and examined.has_row(examined.vocab[token])
 
 
-def _align_configs(subject: Subject) -> None:
+def _align_configs(examined: ExaminedTokenizer) -> None:
     """Give the model's configs the tokenizer's ids, in place. Further ends in a list of ends are kept."""
-    for key in disagreements(subject):
-        token_id = subject.token_id(key.removesuffix("_id"))
-        for config in configs_of(subject):
+    for key in disagreements(examined):
+        token_id = examined.token_id(key.removesuffix("_id"))
+        for config in configs_of(examined):
             value = getattr(config, key, None)
-            if token_id in as_list(value):
+            if token_id in as_ids(value):
                 continue
             keeps_others = key == "eos_token_id" and (isinstance(value, list) or hasattr(config, "max_new_tokens"))
-            setattr(config, key, [token_id, *as_list(value)] if keeps_others and value is not None else token_id)
+            setattr(config, key, [token_id, *as_ids(value)] if keeps_others and value is not None else token_id)

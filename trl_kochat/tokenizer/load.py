@@ -12,10 +12,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ..errors import InputError
 from ..sample import embedded
 from ..text.shown import cut, shown
+from .examined import ExaminedTokenizer
 from .findings import Finding
 from .fix import repair
 from .origin import Origin
-from .subject import Subject
 from .templates import set_chat_template
 
 
@@ -76,7 +76,7 @@ def load_tokenizer_with_findings(
     kwargs = {**kwargs, **({"revision": revision} if revision is not None else {})}
     loaded = load_as_auto(name_or_path, trust_remote_code=trust_remote_code, **kwargs)
     origin = Origin(str(name_or_path), {key: value for key, value in location.items() if value is not None})
-    tokenizer, findings = repair(Subject(loaded, origin=origin))
+    tokenizer, findings = repair(ExaminedTokenizer(loaded, origin=origin))
     if chat_template == "auto" and tokenizer.chat_template is None:
         set_chat_template(tokenizer, "ko_instruct")
         logger.warning("%s has no chat template: installed 'ko_instruct'.", name_or_path)

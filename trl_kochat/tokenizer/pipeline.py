@@ -7,11 +7,11 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from ..text.normalize import UnicodeForm
+from .examined import ExaminedTokenizer, surviving_syllables
 from .findings import Finding
 from .origin import is_rebuilt_class
 from .probes import CHARACTERS, JAMO, PIPELINE, SENTENCES, common_syllables
 from .special_tokens import MARKUP
-from .subject import Subject, surviving_syllables
 
 
 # Below this share of everyday syllables the data itself is damaged; KoGPT2's vocabulary keeps 99.97 % of real chat.
@@ -25,21 +25,21 @@ def encode_plain(backend: Tokenizer, texts: tuple[str, ...]) -> list[list[int]]:
     return [encoding.ids for encoding in backend.encode_batch(list(texts), add_special_tokens=False)]
 
 
-def check_pipeline(subject: Subject) -> Iterator[Finding]:
+def check_pipeline(examined: ExaminedTokenizer) -> Iterator[Finding]:
     """Whether ids are those that tokenizer.json, which the model was trained with, would give."""
-    if not is_rebuilt_class(subject.tokenizer) or not subject.origin_matches:
+    if not is_rebuilt_class(examined.tokenizer) or not examined.origin_matches:
         return
-    assert subject.origin.backend is not None  # it matched
-    theirs = encode_plain(subject.origin.backend, PIPELINE)
-    ours = subject.encode(PIPELINE)
+    assert examined.origin.backend is not None  # it matched
+    theirs = encode_plain(examined.origin.backend, PIPELINE)
+    ours = examined.encode(PIPELINE)
     differing = sum(ids != own_ids for ids, own_ids in zip(ours, theirs, strict=True))
     if differing:
-        decoded = subject.decode(subject.encode(SENTENCES))
+        decoded = examined.decode(examined.encode(SENTENCES))
         kept, total, _ = surviving_syllables(SENTENCES, decoded)
         yield Finding(
             "pipeline_rebuilt",
             "error",
-            f"{type(subject.tokenizer).__name__} does not follow tokenizer.json, with whose ids the model was trained: "
+            f"{type(examined.tokenizer).__name__} does not follow tokenizer.json, with whose ids the model was trained: "
             f"{differing} of {len(PIPELINE)} Korean probes get other ids"
             + (f", and {kept / total:.1%} of everyday syllables survive." if kept < total else "."),
             fixable=True,
@@ -47,10 +47,10 @@ def check_pipeline(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def check_hangul(subject: Subject) -> Iterator[Finding]:
-    kept, total, lost = surviving_syllables(SENTENCES, subject.decode(subject.encode(SENTENCES)))
+def check_hangul(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    kept, total, lost = surviving_syllables(SENTENCES, examined.decode(examined.encode(SENTENCES)))
     if kept < ENOUGH_SYLLABLES * total:
-        written = set("".join(subject.vocab_texts))
+        written = set("".join(examined.vocab_texts))
         in_vocab = sum(syllable in written for syllable in lost)
         cause = (
             "The vocabulary has them, so the pipeline before it is wrong: load with load_tokenizer, from the original "
@@ -66,7 +66,7 @@ def check_hangul(subject: Subject) -> Iterator[Finding]:
         )
         return
     common = common_syllables()
-    decoded = subject.decode(subject.encode(common))
+    decoded = examined.decode(examined.encode(common))
     missing = [
         char for char, back in zip(common, decoded, strict=True) if char not in unicodedata.normalize("NFC", back)
     ]
@@ -80,8 +80,8 @@ def check_hangul(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def check_newline(subject: Subject) -> Iterator[Finding]:
-    back = subject.decode(subject.encode(["첫째 줄\n둘째 줄"]))[0]
+def check_newline(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    back = examined.decode(examined.encode(["첫째 줄\n둘째 줄"]))[0]
     if "\n" not in back:
         yield Finding(
             "newline_lost",
@@ -90,8 +90,8 @@ def check_newline(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def check_jamo(subject: Subject) -> Iterator[Finding]:
-    decoded = (back.strip() for back in subject.decode(subject.encode(JAMO)))
+def check_jamo(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    decoded = (back.strip() for back in examined.decode(examined.encode(JAMO)))
     rewritten = {
         text: back
         for text, back in zip(JAMO, decoded, strict=True)
@@ -99,7 +99,7 @@ def check_jamo(subject: Subject) -> Iterator[Finding]:
     }
     if not rewritten:
         return
-    unreachable = sum(any("\u3131" <= char <= "\u318e" for char in text) for text in subject.vocab_texts)
+    unreachable = sum(any("\u3131" <= char <= "\u318e" for char in text) for text in examined.vocab_texts)
     text, back = next(iter(rewritten.items()))
     points = f"U+{ord(text[0]):04X} becomes U+{ord(back[0]):04X}"
     yield Finding(
@@ -112,11 +112,11 @@ def check_jamo(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def check_characters(subject: Subject) -> Iterator[Finding]:
+def check_characters(examined: ExaminedTokenizer) -> Iterator[Finding]:
     """Visible characters that leave no trace, and those that become unknown."""
     characters = list(dict.fromkeys(CHARACTERS))
-    ids = subject.encode([f"가{char}나" for char in characters])
-    decoded = ["".join(back.split()) for back in subject.decode(ids)]
+    ids = examined.encode([f"가{char}나" for char in characters])
+    decoded = ["".join(back.split()) for back in examined.decode(ids)]
     vanished = [char for char, back in zip(characters, decoded, strict=True) if back == "가나"]
     if vanished:
         yield Finding(
@@ -126,7 +126,7 @@ def check_characters(subject: Subject) -> Iterator[Finding]:
             "The model never sees that they were there.",
             measured={"vanished": len(vanished), "probed": len(characters), "examples": vanished[:40]},
         )
-    unk, unk_id = subject.model_unk, subject.model_unk_id
+    unk, unk_id = examined.model_unk, examined.model_unk_id
     unknown = [char for char, row in zip(characters, ids, strict=True) if unk_id is not None and unk_id in row]
     if unknown:
         yield Finding(
@@ -137,9 +137,9 @@ def check_characters(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def check_text_specials(subject: Subject) -> Iterator[Finding]:
+def check_text_specials(examined: ExaminedTokenizer) -> Iterator[Finding]:
     """Emoji and emoticons that are special tokens, which `skip_special_tokens=True` deletes."""
-    texts = [token for token in subject.specials if not MARKUP.fullmatch(token.strip(" ▁")) and not token.isalnum()]
+    texts = [token for token in examined.specials if not MARKUP.fullmatch(token.strip(" ▁")) and not token.isalnum()]
     if texts:
         # Those that are not plain ASCII show best what is meant.
         shown = sorted(texts, key=str.isascii)[:6]
@@ -152,12 +152,12 @@ def check_text_specials(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def check_normalization(subject: Subject) -> Iterator[Finding]:
+def check_normalization(examined: ExaminedTokenizer) -> Iterator[Finding]:
     decomposed = [unicodedata.normalize("NFD", text) for text in SENTENCES]
-    tokens = sum(map(len, subject.encode(SENTENCES)))
-    tokens_nfd = sum(map(len, subject.encode(decomposed)))
+    tokens = sum(map(len, examined.encode(SENTENCES)))
+    tokens_nfd = sum(map(len, examined.encode(decomposed)))
     if tokens_nfd > tokens:
-        form = _form_of(subject.vocab_texts)
+        form = _form_of(examined.vocab_texts)
         yield Finding(
             "no_normalization",
             "info",
@@ -174,7 +174,7 @@ def unicode_form(tokenizer: PreTrainedTokenizerBase) -> UnicodeForm:
     it was made from such text: no entry that NFKC would change, and some that only NFKC writes, conjoining jamo that
     stand alone. Elsewhere it costs tokens: 24 % with the vocabularies of Qwen 3.6 and Llama 3.
     """
-    return _form_of(Subject(tokenizer).vocab_texts)
+    return _form_of(ExaminedTokenizer(tokenizer).vocab_texts)
 
 
 def _form_of(texts: Sequence[str]) -> UnicodeForm:

@@ -14,10 +14,10 @@ from ..encode import (
     texts_of,
     tokenize_rows,
 )
+from .examined import ExaminedTokenizer
 from .findings import Finding, Severity
 from .probes import HANGUL
 from .special_tokens import counted, learned_positions
-from .subject import Subject
 
 
 # Above this share a shortcoming is worth a warning; below it is a remark.
@@ -26,27 +26,29 @@ NOTABLE = 0.01
 COST_SAMPLE = 4_000
 
 
-def check_rows(subject: Subject, rows: Sequence[Row], max_length: int | None) -> Iterator[Finding]:
+def check_rows(examined: ExaminedTokenizer, rows: Sequence[Row], max_length: int | None) -> Iterator[Finding]:
     rows = checked_rows(rows)
     if not rows:
         return
     # Without a template conversations cannot be rendered, as a finding of its own says.
-    renders = bool(subject.tokenizer.chat_template) or not is_conversational(rows[0])
-    tokenized = tokenize_rows(subject.tokenizer, rows) if renders else []
+    renders = bool(examined.tokenizer.chat_template) or not is_conversational(rows[0])
+    tokenized = tokenize_rows(examined.tokenizer, rows) if renders else []
     texts = [text for row in rows for text in texts_of(row)]
-    yield _check_tokens(subject, texts, tokenized, len(rows))
-    yield from _check_unknown(subject, texts, tokenized)
-    yield from _check_decomposed(subject, rows, texts)
+    yield _check_tokens(examined, texts, tokenized, len(rows))
+    yield from _check_unknown(examined, texts, tokenized)
+    yield from _check_decomposed(examined, rows, texts)
     if not tokenized:
         return
-    yield from _check_prefix(subject, tokenized)
-    yield from _check_length(subject, tokenized, max_length)
+    yield from _check_prefix(examined, tokenized)
+    yield from _check_length(examined, tokenized, max_length)
 
 
-def _check_tokens(subject: Subject, texts: Sequence[str], tokenized: Sequence[TokenizedRow], num_rows: int) -> Finding:
+def _check_tokens(
+    examined: ExaminedTokenizer, texts: Sequence[str], tokenized: Sequence[TokenizedRow], num_rows: int
+) -> Finding:
     sample = texts[:: max(len(texts) // COST_SAMPLE, 1)]
     tokens = eojeols = korean_tokens = korean_syllables = 0
-    for text, ids in zip(sample, subject.encode(sample), strict=True):
+    for text, ids in zip(sample, examined.encode(sample), strict=True):
         tokens += len(ids)
         eojeols += len(text.split())
         hangul = len(HANGUL.findall(text))
@@ -76,11 +78,13 @@ def _check_tokens(subject: Subject, texts: Sequence[str], tokenized: Sequence[To
     )
 
 
-def _check_unknown(subject: Subject, texts: Sequence[str], tokenized: Sequence[TokenizedRow]) -> Iterator[Finding]:
+def _check_unknown(
+    examined: ExaminedTokenizer, texts: Sequence[str], tokenized: Sequence[TokenizedRow]
+) -> Iterator[Finding]:
     counts = Counter("".join(texts))
     characters = [char for char in counts if char.isprintable() and not char.isspace()]
-    encoded = subject.encode([f"가{char}나" for char in characters])
-    unk_id = subject.model_unk_id
+    encoded = examined.encode([f"가{char}나" for char in characters])
+    unk_id = examined.model_unk_id
     sequences = [ids for row in tokenized for ids in (row.sequences.values() or [row.prompt_ids])]
     unknown_tokens = 0 if unk_id is None else sum(ids.count(unk_id) for ids in sequences)
     if unk_id is not None and unknown_tokens:
@@ -89,11 +93,11 @@ def _check_unknown(subject: Subject, texts: Sequence[str], tokenized: Sequence[T
         yield Finding(
             "rows_unknown",
             _severity(rate),
-            f"{rate:.2%} of the tokens are unknown ({subject.model_unk})"
+            f"{rate:.2%} of the tokens are unknown ({examined.model_unk})"
             + (f", most often {_most_common(unknown)}." if unknown else "."),
             measured={"rate": rate, "tokens": unknown_tokens, "characters": dict(unknown.most_common(20))},
         )
-    decoded = ("".join(back.split()) for back in subject.decode(encoded))
+    decoded = ("".join(back.split()) for back in examined.decode(encoded))
     vanished = Counter({char: counts[char] for char, back in zip(characters, decoded, strict=True) if back == "가나"})
     if vanished:
         yield Finding(
@@ -108,13 +112,13 @@ def _most_common(counts: Counter[str]) -> str:
     return ", ".join(f"{char} ({count:,})" for char, count in counts.most_common(8))
 
 
-def _check_decomposed(subject: Subject, rows: Sequence[Row], texts: Sequence[str]) -> Iterator[Finding]:
+def _check_decomposed(examined: ExaminedTokenizer, rows: Sequence[Row], texts: Sequence[str]) -> Iterator[Finding]:
     loose = [text for text in texts if not unicodedata.is_normalized("NFC", text)]
     if not loose:
         return
     num_rows = sum(any(not unicodedata.is_normalized("NFC", text) for text in texts_of(row)) for row in rows)
-    tokens = sum(map(len, subject.encode(loose)))
-    tokens_nfc = sum(map(len, subject.encode([unicodedata.normalize("NFC", text) for text in loose])))
+    tokens = sum(map(len, examined.encode(loose)))
+    tokens_nfc = sum(map(len, examined.encode([unicodedata.normalize("NFC", text) for text in loose])))
     share, cost = num_rows / len(rows), tokens / tokens_nfc
     yield Finding(
         "rows_decomposed",
@@ -129,16 +133,16 @@ def _check_decomposed(subject: Subject, rows: Sequence[Row], texts: Sequence[str
     )
 
 
-def _check_prefix(subject: Subject, tokenized: Sequence[TokenizedRow]) -> Iterator[Finding]:
+def _check_prefix(examined: ExaminedTokenizer, tokenized: Sequence[TokenizedRow]) -> Iterator[Finding]:
     broken = [row for row in tokenized if not row.prompt_is_prefix]
     if not broken:
         return
     share = len(broken) / len(tokenized)
-    ends = Counter(subject.decode([row.prompt_ids[row.completion_start :]])[0] for row in broken)
+    ends = Counter(examined.decode([row.prompt_ids[row.completion_start :]])[0] for row in broken)
     end, count = ends.most_common(1)[0]
     way_out = (
         "The tokenizer ends the prompt itself: use conversational rows."
-        if end == subject.tokenizer.eos_token
+        if end == examined.tokenizer.eos_token
         else "End prompts on a character that merges with nothing, not on a space."
     )
     yield Finding(
@@ -150,7 +154,9 @@ def _check_prefix(subject: Subject, tokenized: Sequence[TokenizedRow]) -> Iterat
     )
 
 
-def _check_length(subject: Subject, tokenized: Sequence[TokenizedRow], max_length: int | None) -> Iterator[Finding]:
+def _check_length(
+    examined: ExaminedTokenizer, tokenized: Sequence[TokenizedRow], max_length: int | None
+) -> Iterator[Finding]:
     longest = max(row.length for row in tokenized)
     max_length = longest if max_length is None else max_length
     losses = losses_by_length(tokenized, max_length)
@@ -169,7 +175,7 @@ def _check_length(subject: Subject, tokenized: Sequence[TokenizedRow], max_lengt
             + ". The trainer does not say so, and a row that is cut has no EOS.",
             measured={"max_length": max_length, "longest": longest, "trainers": losses},
         )
-    positions = learned_positions(subject)
+    positions = learned_positions(examined)
     if positions and min(longest, max_length) > positions:
         too_long = sum(min(row.length, max_length) > positions for row in tokenized)
         yield Finding(

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from .examined import ROLES, ExaminedTokenizer, as_ids, config_of
 from .findings import Finding
-from .subject import ROLES, Subject, as_list, config_of
 
 
 # Spellings that end a text in published models. Used only when exactly one of them is a special token.
@@ -27,54 +27,56 @@ _PAD = re.compile(r"[<\[{|].*pad.*[>\]}|]", re.IGNORECASE)
 _OTHER_PAD = re.compile(r"fim|image|vision|video|audio", re.IGNORECASE)
 
 
-def check_special_tokens(subject: Subject) -> Iterator[Finding]:
-    yield from _check_embedding(subject)
-    yield from _check_eos(subject)
-    yield from _check_bos(subject)
-    yield from _check_unk(subject)
-    yield from _check_pad(subject)
-    yield from _check_additions(subject)
+def check_special_tokens(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    yield from _check_embedding(examined)
+    yield from _check_eos(examined)
+    yield from _check_bos(examined)
+    yield from _check_unk(examined)
+    yield from _check_pad(examined)
+    yield from _check_additions(examined)
 
 
 def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def usable(subject: Subject, token: str | None) -> bool:
+def usable(examined: ExaminedTokenizer, token: str | None) -> bool:
     """Whether `token` is a special token of the vocabulary that the embedding has a row for."""
-    return token in subject.specials and subject.has_row(subject.specials[token])
+    return token in examined.specials and examined.has_row(examined.specials[token])
 
 
-def better_token(subject: Subject, role: str) -> str | None:
+def better_token(examined: ExaminedTokenizer, role: str) -> str | None:
     """An existing special token for a role that is empty or wrong, or `None` when no file and no fact names one."""
-    candidates = [subject.family.special_tokens.get(role)] if subject.family else []
-    by_id = {token_id: token for token, token_id in subject.specials.items()}
-    candidates += [by_id.get(token_id) for token_id in as_list(subject.config.get(f"{role}_id"))]
+    candidates = [examined.family.special_tokens.get(role)] if examined.family else []
+    by_id = {token_id: token for token, token_id in examined.specials.items()}
+    candidates += [by_id.get(token_id) for token_id in as_ids(examined.config.get(f"{role}_id"))]
     if role == "eos_token":
-        candidates += [by_id.get(token_id) for token_id in subject.generation_eos_ids]
-        spelled = [token for token in EOS_SPELLINGS if usable(subject, token)]
+        candidates += [by_id.get(token_id) for token_id in examined.generation_eos_ids]
+        spelled = [token for token in EOS_SPELLINGS if usable(examined, token)]
         candidates += spelled if len(spelled) == 1 else []
     if role == "unk_token":
-        candidates.append(subject.model_unk)
+        candidates.append(examined.model_unk)
     if role == "pad_token":
-        spelled = [token for token in subject.specials if _PAD.fullmatch(token) and not _OTHER_PAD.search(token)]
+        spelled = [token for token in examined.specials if _PAD.fullmatch(token) and not _OTHER_PAD.search(token)]
         candidates += spelled if len(spelled) == 1 else []
         # Where every text can be written byte by byte, nothing ever becomes unknown, and that token is free.
-        if subject.is_byte_based:
-            candidates += [subject.tokenizer.unk_token, subject.model_unk, "<unk>"]
+        if examined.is_byte_based:
+            candidates += [examined.tokenizer.unk_token, examined.model_unk, "<unk>"]
     # Padding and unknown must not look like an end, nor like a beginning.
-    taken = {subject.tokenizer.eos_token, subject.tokenizer.bos_token} if role in ("pad_token", "unk_token") else set()
-    return next((token for token in candidates if token not in taken and usable(subject, token)), None)
+    taken = (
+        {examined.tokenizer.eos_token, examined.tokenizer.bos_token} if role in ("pad_token", "unk_token") else set()
+    )
+    return next((token for token in candidates if token not in taken and usable(examined, token)), None)
 
 
-def _check_embedding(subject: Subject) -> Iterator[Finding]:
-    rows = subject.embedding_rows
+def _check_embedding(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    rows = examined.embedding_rows
     if rows is None:
         return
-    outside = {token: token_id for token, token_id in subject.vocab.items() if token_id >= rows}
+    outside = {token: token_id for token, token_id in examined.vocab.items() if token_id >= rows}
     if not outside:
         return
-    named = [f"{role} {token}" for role in ROLES if (token := getattr(subject.tokenizer, role)) in outside]
+    named = [f"{role} {token}" for role in ROLES if (token := getattr(examined.tokenizer, role)) in outside]
     token, token_id = min(outside.items(), key=lambda item: item[1])
     yield Finding(
         "outside_embedding",
@@ -83,22 +85,22 @@ def _check_embedding(subject: Subject) -> Iterator[Finding]:
         + (f", among them {', '.join(named)}" if named else f", such as {token}")
         + f" (id {token_id:,}): IndexError in training. Use existing tokens, or resize the embedding yourself.",
         # Loading again leaves them out, unless somebody added them on purpose or they are in tokenizer.json.
-        fixable=subject.origin_matches and all(is_role_only(subject, token) for token in outside),
+        fixable=examined.origin_matches and all(is_role_only(examined, token) for token in outside),
         measured={"tokens": len(outside), "embedding_rows": rows, "named": named},
     )
 
 
-def is_role_only(subject: Subject, token: str) -> bool:
+def is_role_only(examined: ExaminedTokenizer, token: str) -> bool:
     """Whether a token is there only because a role was given it, by the class or by the caller, at loading."""
-    backend = subject.origin.backend
+    backend = examined.origin.backend
     in_file = backend is not None and backend.token_to_id(token) is not None
-    return not in_file and token in subject.tokenizer.special_tokens_map.values()
+    return not in_file and token in examined.tokenizer.special_tokens_map.values()
 
 
-def _check_eos(subject: Subject) -> Iterator[Finding]:
-    tokenizer = subject.tokenizer
-    better = better_token(subject, "eos_token")
-    if tokenizer.eos_token is None or subject.token_id("eos_token") is None:
+def _check_eos(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    tokenizer = examined.tokenizer
+    better = better_token(examined, "eos_token")
+    if tokenizer.eos_token is None or examined.token_id("eos_token") is None:
         yield Finding(
             "no_eos",
             "error",
@@ -108,10 +110,10 @@ def _check_eos(subject: Subject) -> Iterator[Finding]:
                 else f"eos_token {tokenizer.eos_token!r} is not in the vocabulary"
             )
             + ": no answer can be ended. "
-            + (f"{better} is there for it." if better else f"Set it to one of {_some_specials(subject)}."),
+            + (f"{better} is there for it." if better else f"Set it to one of {_some_specials(examined)}."),
             fixable=better is not None,
         )
-    elif (ids := subject.encode([tokenizer.eos_token])[0]) != [tokenizer.eos_token_id]:
+    elif (ids := examined.encode([tokenizer.eos_token])[0]) != [tokenizer.eos_token_id]:
         is_markup = MARKUP.fullmatch(tokenizer.eos_token) is not None
         yield Finding(
             "eos_not_atomic",
@@ -119,31 +121,31 @@ def _check_eos(subject: Subject) -> Iterator[Finding]:
             f"{tokenizer.eos_token!r} in a text becomes {counted(len(ids), 'token')} {ids}, not its id "
             f"{tokenizer.eos_token_id}: training never shows the end."
             # Cutting a word or a line break out of every text would change how all text is read.
-            + ("" if is_markup else f" People write it, so take another: {_some_specials(subject)}."),
+            + ("" if is_markup else f" People write it, so take another: {_some_specials(examined)}."),
             fixable=is_markup,
         )
 
 
-def _some_specials(subject: Subject) -> str:
-    return ", ".join(list(subject.specials)[:8]) or "its tokens (none is marked special)"
+def _some_specials(examined: ExaminedTokenizer) -> str:
+    return ", ".join(list(examined.specials)[:8]) or "its tokens (none is marked special)"
 
 
-def _check_bos(subject: Subject) -> Iterator[Finding]:
-    named = subject.family.special_tokens.get("bos_token") if subject.family else None
-    if subject.tokenizer.bos_token is None and named is not None:
-        assert subject.family is not None
+def _check_bos(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    named = examined.family.special_tokens.get("bos_token") if examined.family else None
+    if examined.tokenizer.bos_token is None and named is not None:
+        assert examined.family is not None
         yield Finding(
             "no_bos",
             "info",
-            f"bos_token is not set; {subject.family.name} was trained with {named} ({subject.family.source}).",
+            f"bos_token is not set; {examined.family.name} was trained with {named} ({examined.family.source}).",
             fixable=True,
         )
 
 
-def _check_unk(subject: Subject) -> Iterator[Finding]:
-    tokenizer, better = subject.tokenizer, better_token(subject, "unk_token")
+def _check_unk(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    tokenizer, better = examined.tokenizer, better_token(examined, "unk_token")
     if tokenizer.unk_token is not None and tokenizer.unk_token == tokenizer.eos_token:
-        writes_eos = subject.model_unk == tokenizer.eos_token and not subject.is_byte_based
+        writes_eos = examined.model_unk == tokenizer.eos_token and not examined.is_byte_based
         yield Finding(
             "unk_is_eos",
             "error" if writes_eos else "warning" if better else "info",
@@ -161,8 +163,8 @@ def _check_unk(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _check_pad(subject: Subject) -> Iterator[Finding]:
-    tokenizer, better = subject.tokenizer, better_token(subject, "pad_token")
+def _check_pad(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    tokenizer, better = examined.tokenizer, better_token(examined, "pad_token")
     way_out = (
         f"{better} is there for it."
         if better
@@ -172,7 +174,7 @@ def _check_pad(subject: Subject) -> Iterator[Finding]:
         "a reward model pools one token early and cannot see whether the answer ended, and masks made by "
         "`ids != pad` hide the end"
     )
-    if subject.token_id("pad_token") is None:
+    if examined.token_id("pad_token") is None:
         yield Finding(
             "no_pad",
             "warning",
@@ -188,9 +190,9 @@ def _check_pad(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _check_additions(subject: Subject) -> Iterator[Finding]:
-    tokenizer = subject.tokenizer
-    plain, ids = subject.encode(["가"])[0], tokenizer("가")["input_ids"]
+def _check_additions(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    tokenizer = examined.tokenizer
+    plain, ids = examined.encode(["가"])[0], tokenizer("가")["input_ids"]
     if ids[len(ids) - 1 :] == [tokenizer.eos_token_id] != plain[len(plain) - 1 :]:
         yield Finding(
             "adds_eos",
@@ -198,7 +200,7 @@ def _check_additions(subject: Subject) -> Iterator[Finding]:
             "The tokenizer ends every text with EOS, so a prompt that is tokenized as text ends before the answer: "
             "use conversational rows, or add_special_tokens=False.",
         )
-    if "token_type_ids" in tokenizer.model_input_names and not subject.config.get("type_vocab_size"):
+    if "token_type_ids" in tokenizer.model_input_names and not examined.config.get("type_vocab_size"):
         yield Finding(
             "token_type_ids",
             "warning",
@@ -208,11 +210,11 @@ def _check_additions(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def check_model(subject: Subject) -> Iterator[Finding]:
+def check_model(examined: ExaminedTokenizer) -> Iterator[Finding]:
     """What the model's config says against the tokenizer, and positions that padding moves."""
-    if subject.model is None:
+    if examined.model is None:
         return
-    differing = disagreements(subject)
+    differing = disagreements(examined)
     if differing:
         effect = {
             "eos_token_id": "generation does not stop at the tokenizer's EOS",
@@ -223,12 +225,13 @@ def check_model(subject: Subject) -> Iterator[Finding]:
             "config_disagrees",
             "warning" if wrong else "info",
             "The model's config has "
-            + ", ".join(f"{key} {value}, the tokenizer {_id_of(subject, key)}" for key, value in differing.items())
-            + (f": {' and '.join(wrong)}." if wrong else "."),
+            + ", ".join(f"{key} {value}, the tokenizer {_id_of(examined, key)}" for key, value in differing.items())
+            + (f": {' and '.join(wrong)}." if wrong else ".")
+            + " fix_tokenizer(tokenizer, model) brings it in line.",
             fixable=True,
-            measured={"config": differing, "tokenizer": {key: _id_of(subject, key) for key in differing}},
+            measured={"config": differing, "tokenizer": {key: _id_of(examined, key) for key in differing}},
         )
-    positions = learned_positions(subject)
+    positions = learned_positions(examined)
     if positions:
         yield Finding(
             "learned_positions",
@@ -239,42 +242,42 @@ def check_model(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _id_of(subject: Subject, key: str) -> int | None:
-    return subject.token_id(key.removesuffix("_id"))
+def _id_of(examined: ExaminedTokenizer, key: str) -> int | None:
+    return examined.token_id(key.removesuffix("_id"))
 
 
-def disagreements(subject: Subject) -> dict[str, int | list[int] | None]:
+def disagreements(examined: ExaminedTokenizer) -> dict[str, int | list[int] | None]:
     """The model config's ids that are not the tokenizer's, by key. A list of ends agrees when EOS is in it."""
-    assert subject.model is not None
+    assert examined.model is not None
     differing: dict[str, int | list[int] | None] = {}
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        token_id = _id_of(subject, key)
-        for config in configs_of(subject):
+        token_id = _id_of(examined, key)
+        for config in configs_of(examined):
             value = getattr(config, key, None)
-            if token_id is not None and token_id not in as_list(value):
+            if token_id is not None and token_id not in as_ids(value):
                 differing.setdefault(key, value)
     return differing
 
 
-def configs_of(subject: Subject) -> list:
+def configs_of(examined: ExaminedTokenizer) -> list:
     """The objects of a model that hold special ids: its config, that of its text part, its generation_config."""
-    assert subject.model is not None
-    config = config_of(subject.model)
+    assert examined.model is not None
+    config = config_of(examined.model)
     text_config = config.get_text_config()
-    generation_config = getattr(subject.model, "generation_config", None)
+    generation_config = getattr(examined.model, "generation_config", None)
     return [config, *([text_config] if text_config is not config else []), *filter(None, [generation_config])]
 
 
-def learned_positions(subject: Subject) -> int | None:
+def learned_positions(examined: ExaminedTokenizer) -> int | None:
     """Number of learned absolute positions, or `None` for rotary, ALiBi and the like."""
-    length = subject.config.get("n_positions") or subject.config.get("max_position_embeddings")
+    length = examined.config.get("n_positions") or examined.config.get("max_position_embeddings")
     if not length:
         return None
-    if hasattr(subject.model, "named_modules"):
-        token_embeddings = subject.model.get_input_embeddings()
-        tables = (module for _, module in subject.model.named_modules() if hasattr(module, "num_embeddings"))
+    if hasattr(examined.model, "named_modules"):
+        token_embeddings = examined.model.get_input_embeddings()
+        tables = (module for _, module in examined.model.named_modules() if hasattr(module, "num_embeddings"))
         # OPT has two rows more than positions.
         learned = any(table is not token_embeddings and 0 <= table.num_embeddings - length <= 2 for table in tables)
         return length if learned else None
     relative = ("rope_parameters", "rope_theta", "rope_scaling", "rotary_dim", "rotary_pct", "alibi")
-    return None if any(subject.config.get(key) for key in relative) else length
+    return None if any(examined.config.get(key) for key in relative) else length

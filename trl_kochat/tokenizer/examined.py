@@ -20,7 +20,7 @@ from .origin import Origin
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
-class Subject:
+class ExaminedTokenizer:
     """A tokenizer, its model or config if there is one, and the files both came from. Nothing here changes them."""
 
     def __init__(
@@ -81,9 +81,9 @@ class Subject:
         """Ids at which the model's own generation stops."""
         generation_config = getattr(self.model, "generation_config", None)
         if generation_config is not None:
-            return as_list(generation_config.eos_token_id)
+            return as_ids(generation_config.eos_token_id)
         stored = self.origin.json("generation_config.json") if self.origin_matches else {}
-        return as_list(stored.get("eos_token_id"))
+        return as_ids(stored.get("eos_token_id"))
 
     @cached_property
     def embedding_rows(self) -> int | None:
@@ -145,7 +145,7 @@ def config_of(model: PreTrainedModel | PreTrainedConfig) -> PreTrainedConfig:
     return model if isinstance(model, PreTrainedConfig) else model.config
 
 
-def as_list(ids: int | Sequence[int] | None) -> list[int]:
+def as_ids(ids: int | Sequence[int] | None) -> list[int]:
     if isinstance(ids, int):
         return [ids]
     # A file may hold anything in their place.
