@@ -512,7 +512,7 @@ def test_resume_is_exact(tmp_path, kind, stop):
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     assert whole.lr_scheduler.state_dict() == resumed.lr_scheduler.state_dict()
-    assert whole.kl_coef == resumed.kl_coef
+    assert whole.progress.kl_coef == resumed.progress.kl_coef
     drop = ("epoch", "step")
     histories = [[{k: v for k, v in e.items() if k not in drop} for e in updates(ppo)] for ppo in (whole, resumed)]
     assert histories[0] == histories[1]

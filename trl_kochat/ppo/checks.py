@@ -4,24 +4,38 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset, IterableDataset
-from transformers import PreTrainedConfig, Trainer
+from peft import PeftConfig
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Trainer
 
 from ..errors import InputError
+from ..versions import check_torchao
 from .config import PPOConfig
 from .experience import ExperienceMaker
 from .rewards import OWN_ARGUMENTS, FunctionReward
 
 
-def as_list(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, list | tuple) else [given]
-
-
-def check_sources(reward_funcs: list[Any], tokenizers: list[Any], args: PPOConfig) -> None:
+def checked_sources(
+    reward_funcs: Any, tokenizers: Any, args: PPOConfig, peft_config: PeftConfig | None
+) -> tuple[list[Any], list[Any]]:
+    """Sources of rewards and their tokenizers, one given or several, as lists of one length."""
+    reward_funcs = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
+    tokenizers = tokenizers or [None] * len(reward_funcs)
+    tokenizers = list(tokenizers) if isinstance(tokenizers, list | tuple) else [tokenizers]
     if not reward_funcs:
         raise InputError("No reward: pass a function, a reward model or a path as reward_funcs.")
     for name, given in {"reward_weights": args.reward_weights, "reward_processing_classes": tokenizers}.items():
         if given is not None and len(given) != len(reward_funcs):
             raise InputError(f"{len(given)} {name} for {len(reward_funcs)} reward_funcs; give one for each.")
+    if peft_config is not None:
+        check_torchao()
+    return reward_funcs, tokenizers
+
+
+def check_models(model: Any, ref_model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    if tokenizer.eos_token_id is None:
+        raise InputError("The tokenizer has no eos_token, so no completion could end; set tokenizer.eos_token.")
+    if ref_model is model and not isinstance(model, str):
+        raise InputError("ref_model is the model itself and would move with it; leave it out, or pass a copy.")
 
 
 def check_launch(trainer: Trainer) -> None:

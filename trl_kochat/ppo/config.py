@@ -270,3 +270,7 @@ class PPOConfig(TrainingArguments):
     def episodes_per_rollout(self) -> int:
         """Completions of a rollout over all processes: `generation_batch_size`, once it is settled."""
         return self.slices * self.per_device_train_batch_size * self.world_size
+
+    def is_mid_rollout(self, step: int) -> bool:
+        """Whether updates on the present rollout are left after optimizer step `step`."""
+        return step * self.gradient_accumulation_steps % self.updates_per_rollout != 0

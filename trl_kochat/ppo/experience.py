@@ -59,7 +59,6 @@ class ExperienceMaker:
         self,
         model: Roles,
         rewards: list[Reward],
-        *,
         ref_model: nn.Module | None,
         tokenizer: PreTrainedTokenizerBase,
         args: PPOConfig,
@@ -275,6 +274,12 @@ class ExperienceMaker:
                 metrics[f"rewards/{reward.name}/mean"] = given.mean().item()
                 metrics[f"rewards/{reward.name}/std"] = given.std(unbiased=False).item()
         return metrics
+
+    def summarize_evaluation(self, measures: torch.Tensor) -> dict[str, float]:
+        """As [`summarize`], under the names of the run report's measures."""
+        metrics = self.summarize(measures)
+        renamed = {"mean_length": metrics["completions/mean_length"], "eos_rate": measures[:, 5].mean().item()}
+        return {k: v for k, v in metrics.items() if not k.startswith("completions/")} | renamed
 
     def logged(self, made: Experience) -> dict[str, float]:
         """Means over all processes of what reward functions logged with `log_metric`."""

@@ -5,7 +5,7 @@ tokens, which come first in each row; nothing that stands off the mask reaches a
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -134,6 +134,38 @@ def value_losses(
     free = (values - returns).square()
     clipped = (old_values + (values - old_values).clamp(-cliprange, cliprange) - returns).square()
     return TokenLosses(0.5 * torch.maximum(free, clipped), clipped > free)
+
+
+def loss_sums(
+    logps: torch.Tensor | None,
+    values: torch.Tensor | None,
+    batch: Mapping[str, torch.Tensor],
+    *,
+    cliprange: float,
+    cliprange_value: float,
+) -> dict[str, torch.Tensor]:
+    """Sums over the tokens of a slice: `policy_loss` and `value_loss`, of which one is learnt, and what tells of them.
+
+    Args:
+        logps, values (`torch.Tensor`, *optional*): Of the policy and the value as they are now, `(B, C)`; what is not
+            given is not summed.
+        batch (`Mapping`): `old_per_token_logps`, `old_values`, `advantages`, `returns` and `loss_mask`, `(B, C)`.
+    """
+    mask, sums = batch["loss_mask"], {}
+    if logps is not None:
+        old_logps = batch["old_per_token_logps"]
+        policy = policy_losses(logps, old_logps, batch["advantages"], cliprange=cliprange)
+        log_ratio = (logps.detach() - old_logps)[mask]
+        sums = {
+            "policy_loss": policy.losses[mask].sum(),
+            "clipfrac": policy.clipped[mask].sum(),
+            "approx_kl": (0.5 * log_ratio.square()).sum(),
+            "ratio": log_ratio.exp().sum(),
+        }
+    if values is not None:
+        value = value_losses(values, batch["old_values"], batch["returns"], cliprange=cliprange_value)
+        sums |= {"value_loss": value.losses[mask].sum(), "clipfrac_value": value.clipped[mask].sum()}
+    return sums
 
 
 def explained_variance(

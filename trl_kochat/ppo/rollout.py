@@ -26,6 +26,10 @@ from ..measure.logps import PackedRows, pack_rows
 from .config import PPOConfig, mapping
 
 
+# The first number of the seed: apart from those of sampling.
+_ORDER = 2
+
+
 class RolloutBatchSampler:
     """Row numbers for each process and `training_step`: the prompts of a rollout, as often as it is updated on.
 
@@ -238,6 +242,14 @@ class Rollout:
 
         prompt_ids, completion_ids = ids("prompt_ids"), ids("completion_ids")
         return cls(prompt_ids, completion_ids, **{name: tensor.to(device) for name, tensor in tensors.items()})
+
+
+def slice_rows(number: int, position: int, args: PPOConfig) -> list[int]:
+    """The rows, in one process, that the update at `position` of rollout `number` learns from."""
+    ppo_epoch, part = divmod(position, args.slices)
+    size = args.per_device_train_batch_size
+    order = epoch_order(args.slices * size, ppo_epoch=ppo_epoch, seed=[_ORDER, args.seed, number])
+    return order[part * size : (part + 1) * size]
 
 
 def epoch_order(rows: int, *, ppo_epoch: int, seed: Sequence[int]) -> list[int]:

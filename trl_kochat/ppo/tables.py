@@ -9,22 +9,21 @@ from rich.table import Table
 from rich.text import Text
 
 from ..text.shown import printable
+from .config import PPOConfig
 
 
-def show_completions(
-    rows: Sequence[dict[str, Any]], *, name: str, step: int, limit: int | None, report_to: Sequence[str]
-) -> None:
-    """Print completions with their rewards, the first `limit` of them, and send all to the wandb run that is open."""
+def show_completions(rows: Sequence[dict[str, Any]], *, name: str, step: int, args: PPOConfig) -> None:
+    """Print completions with their rewards, as many as asked for, and send all to the wandb run that is open."""
     if not rows:
         return
     columns = list(dict.fromkeys(column for row in rows for column in row))
     table = Table(show_lines=True, expand=True)
     for column in columns:
         table.add_column(column, justify="left" if column in ("prompt", "completion") else "right")
-    for row in rows[:limit]:
+    for row in rows[: args.num_completions_to_print]:
         table.add_row(*(_entry(row.get(column)) for column in columns))
     Console().print(Panel(table, title=f"{name}, step {step}"))
-    if "wandb" not in report_to:
+    if "wandb" not in (args.report_to or []):
         return
     import wandb
 

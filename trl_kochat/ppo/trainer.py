@@ -1,7 +1,6 @@
 """PPO on the stock training loop."""
 
 import copy
-import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
-from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import (
@@ -20,35 +18,32 @@ from transformers import (
     PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
-    TrainerState,
     set_seed,
 )
 from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from ..errors import InputError
 from ..tokenizer import load_tokenizer, save_hand_over
-from ..versions import check_torchao
-from .checks import as_list, check_datasets, check_launch, check_sources
+from .checks import check_datasets, check_launch, check_models, checked_sources
 from .config import PPOConfig
 from .experience import Experience, ExperienceMaker
 from .models import Loader, build_roles, disable_dropout
-from .objective import adapted_kl_coef, policy_losses, value_losses
+from .objective import adapted_kl_coef, loss_sums
+from .progress import Progress, means
 from .rewards import ModelReward
 from .roles import POLICY, VALUE, Roles, Scores
-from .rollout import Rollout, RolloutBatchSampler, epoch_order, row_numbers
+from .rollout import Rollout, RolloutBatchSampler, row_numbers, slice_rows
 from .tables import show_completions
 
 
-STATE_FILE = "ppo_state.json"
-# The first number of a seed, so that sampling in training and evaluation and the order of updates are unrelated.
-_TRAIN, _EVAL, _ORDER = 0, 1, 2
+# The first number of a seed, so that sampling in training and evaluation are unrelated.
+_TRAIN, _EVAL = 0, 1
 # Sums over tokens that an update reports, in this order.
 _TOKEN_METRICS = ("policy_loss", "value_loss", "clipfrac", "clipfrac_value", "approx_kl", "ratio")
 
 
 def _collate(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows stay rows: prompts become tensors in the rollout."""
-    return rows
+    return rows  # prompts become tensors in the rollout
 
 
 class PPOTrainer(Trainer):
@@ -63,19 +58,16 @@ class PPOTrainer(Trainer):
         model (`str`, `PreTrainedModel` or `PeftModel`):
             The policy: a path, a folder with an adapter (the SFT adapter, say), or an object. Changed in place.
         reward_funcs (`str`, `PreTrainedModel`, `PeftModel`, `Callable` or a list of them):
-            Functions `f(prompts, completions, completion_ids, **columns)` that return one number or `None` for each
-            completion; reward models with one label; paths. An adapter folder that was trained on the policy's base
-            is loaded onto it. Rewards are summed by `args.reward_weights`; a completion for which every source says
-            `None` is left out of the loss and counted as `ppo/missing_rewards`.
+            Functions `f(prompts, completions, completion_ids, **columns)` as GRPOTrainer's, reward models with one
+            label, paths; an adapter folder of the policy's base is loaded onto it. Rewards are summed by
+            `args.reward_weights`; what every source calls `None` is left out and counted as `ppo/missing_rewards`.
         args ([`PPOConfig`], *optional*): Settings.
         train_dataset (`Dataset`): Prompt-only rows, standard or conversational; other columns go to the functions.
         eval_dataset (`Dataset` or a mapping of them, *optional*): Held-out prompts.
-        processing_class (`PreTrainedTokenizerBase`, *optional*): The policy's tokenizer; by default what
-            [`load_tokenizer`] gives for the model.
-        reward_processing_classes (`PreTrainedTokenizerBase` or a list, *optional*): Tokenizers of reward models that
-            do not read the policy's ids; by default each model's own, where one was saved with it.
-        ref_model (`str` or `PreTrainedModel`, *optional*): What KL is measured against; by default see
-            `args.reference`.
+        processing_class (`PreTrainedTokenizerBase`, *optional*): The policy's; by default that of [`load_tokenizer`].
+        reward_processing_classes (`PreTrainedTokenizerBase` or a list, *optional*): Of reward models that do not read
+            the policy's ids; by default each model's own, where one was saved with it.
+        ref_model (`str` or `PreTrainedModel`, *optional*): What KL is measured against, if not `args.reference`.
         value_model (`str` or `PreTrainedModel`, *optional*): What the value starts from: a model with one label, or
             the folder of such an adapter. By default the reward model's weights, else the policy's with a head of 0.
         callbacks (`list[TrainerCallback]`, *optional*): Added to the default ones.
@@ -104,29 +96,22 @@ class PPOTrainer(Trainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         args = args if args is not None else PPOConfig("ppo")
-        reward_funcs = as_list(reward_funcs)
-        reward_processing_classes = as_list(reward_processing_classes or [None] * len(reward_funcs))
-        check_sources(reward_funcs, reward_processing_classes, args)
+        sources, tokenizers = checked_sources(reward_funcs, reward_processing_classes, args, peft_config)
         set_seed(args.seed)  # of new adapters
-        if peft_config is not None:
-            check_torchao()
         loader = Loader(args, quantization_config)
         policy = loader.causal(model)
         tokenizer = processing_class or load_tokenizer(str(policy.name_or_path))
-        if tokenizer.eos_token_id is None:
-            raise InputError("The tokenizer has no eos_token, so no completion could end; set tokenizer.eos_token.")
-        if ref_model is model and not isinstance(model, str):
-            raise InputError("ref_model is the model itself and would move with it; leave it out, or pass a copy.")
+        check_models(model, ref_model, tokenizer)
         if ref_model is None and args.kl_coef > 0 and peft_config is None and not isinstance(policy, PeftModel):
             ref_model = copy.deepcopy(policy)
         self.ref_model = Loader(args).causal(ref_model) if ref_model is not None else None
         roles, self.rewards = build_roles(
             policy,
-            reward_funcs,
+            sources,
             loader=loader,
             tokenizer=tokenizer,
             value_model=value_model,
-            reward_processing_classes=reward_processing_classes,
+            reward_processing_classes=tokenizers,
             peft_config=peft_config,
         )
         if args.disable_dropout:
@@ -146,14 +131,7 @@ class PPOTrainer(Trainer):
         self.model: Roles
         self.train_dataset: Dataset
         self._settle_frozen_models()
-        self.maker = ExperienceMaker(
-            roles,
-            self.rewards,
-            ref_model=self.ref_model,
-            tokenizer=tokenizer,
-            args=args,
-            accelerator=self.accelerator,
-        )
+        self.maker = ExperienceMaker(roles, self.rewards, self.ref_model, tokenizer, args, self.accelerator)
         self.eval_completions: list[dict[str, Any]] = []  # of the last evaluation, for reports
         check_datasets(self.train_dataset, self.eval_dataset, self.maker, args, policy.config)
         self._forget()
@@ -167,11 +145,8 @@ class PPOTrainer(Trainer):
 
     def _forget(self) -> None:
         """Start without a rollout."""
-        self.kl_coef = self.args.kl_coef
-        self._rollout: Rollout | None = None
+        self.progress = Progress(self.args.kl_coef)
         self._live: Scores | None = None  # of the rollout just made
-        self._is_loaded = False  # from a checkpoint, and not yet compared with the prompts that come
-        self._metrics: dict[str, list[float]] = defaultdict(list)
         self._table: list[dict[str, Any]] = []
         self._slice_in_step, self._step_of_slice = 0, -1
         self._step_tokens = 0.0
@@ -206,20 +181,20 @@ class PPOTrainer(Trainer):
             self._step_of_slice, self._slice_in_step = self.state.global_step, 0
         done = self.state.global_step * args.gradient_accumulation_steps + self._slice_in_step
         number, position = divmod(done, args.updates_per_rollout)
-        rollout = self._make_rollout(inputs, number, model) if position == 0 else self._rollout
+        rollout = self._make_rollout(inputs, number, model) if position == 0 else self.progress.rollout
         assert rollout is not None
-        self._rollout = rollout
-        if self._is_loaded:
+        self.progress.rollout = rollout
+        if self.progress.is_loaded:
             if self.maker.prompt_ids([row["prompt"] for row in inputs]) != rollout.prompt_ids:
                 raise InputError("The saved rollout is of other prompts: the dataset or the chat template changed.")
-            self._is_loaded = False
+            self.progress.is_loaded = False
         if self._slice_in_step == 0:
             upcoming = range(position, position + args.gradient_accumulation_steps)
-            tokens = sum(rollout.tokens(self._slice_rows(rollout, number, p)) for p in upcoming)
+            tokens = sum(rollout.tokens(slice_rows(number, p, args)) for p in upcoming)
             total = self.accelerator.reduce(torch.tensor(float(tokens), device=self.accelerator.device), "sum")
             self._step_tokens = max(total.item(), 1.0)
         start = time.perf_counter()
-        rows = self._slice_rows(rollout, number, position)
+        rows = slice_rows(number, position, args)
         batch = rollout.batch(rows, pad_token_id=self.maker.pad_token_id, device=self.accelerator.device)
         # A value with a pass of its own has its backward pass apart: one graph in memory instead of two. After a
         # rollout whose passes are used there are two already.
@@ -227,17 +202,11 @@ class PPOTrainer(Trainer):
         passes = [(POLICY,), (VALUE,)] if apart else [(POLICY, VALUE)]
         losses = [super(PPOTrainer, self).training_step(model, batch | {"roles": roles}) for roles in passes]
         # Of all updates on a rollout, so that the parts of a rollout's time compare.
-        self._metrics["ppo/time/update"].append((time.perf_counter() - start) * args.updates_per_rollout)
+        self.progress.metrics["ppo/time/update"].append((time.perf_counter() - start) * args.updates_per_rollout)
         self._slice_in_step += 1
         if self._slice_in_step == args.gradient_accumulation_steps:
             self._report_step()
         return torch.stack(losses).sum()
-
-    def _slice_rows(self, rollout: Rollout, number: int, position: int) -> list[int]:
-        ppo_epoch, part = divmod(position, self.args.slices)
-        order = epoch_order(len(rollout.prompt_ids), ppo_epoch=ppo_epoch, seed=[_ORDER, self.args.seed, number])
-        size = self.args.per_device_train_batch_size
-        return order[part * size : (part + 1) * size]
 
     def compute_loss(
         self,
@@ -247,7 +216,7 @@ class PPOTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Clipped policy and value loss on a slice of a rollout, a mean over the tokens of the whole step."""
-        args, mask = self.args, inputs["loss_mask"]
+        args = self.args
         names = ("input_ids", "attention_mask", "completion_ids", "completion_mask", "prompt_lengths", "roles")
         if self._live is not None:
             scores, self._live = self._live, None
@@ -255,34 +224,24 @@ class PPOTrainer(Trainer):
             scores = model(**{name: inputs[name] for name in names}, temperature=args.temperature)
         # DDP averages gradients over processes, and the tokens counted are those of all of them.
         per_token = self.accelerator.num_processes / self._step_tokens
+        sums = loss_sums(
+            scores.per_token_logps,
+            scores.values,
+            inputs,
+            cliprange=args.cliprange,
+            cliprange_value=args.cliprange_value,
+        )
+        for name, total in sums.items():
+            self._step_sums[_TOKEN_METRICS.index(name)] += total.detach()
         # Each part is scaled by itself, so that parts computed apart add up to the same bits.
-        loss: Any = 0.0
-        if scores.per_token_logps is not None:
-            logps, old_logps = scores.per_token_logps, inputs["old_per_token_logps"]
-            policy = policy_losses(logps, old_logps, inputs["advantages"], cliprange=args.cliprange)
-            loss = loss + policy.losses[mask].sum() * per_token
-            with torch.no_grad():
-                log_ratio = (logps - old_logps)[mask]
-                self._count("policy_loss", policy.losses[mask])
-                self._count("clipfrac", policy.clipped[mask])
-                self._count("approx_kl", 0.5 * log_ratio.square())
-                self._count("ratio", log_ratio.exp())
-        if scores.values is not None:
-            value = value_losses(
-                scores.values, inputs["old_values"], inputs["returns"], cliprange=args.cliprange_value
-            )
-            loss = loss + args.vf_coef * value.losses[mask].sum() * per_token
-            self._count("value_loss", value.losses[mask])
-            self._count("clipfrac_value", value.clipped[mask])
+        weights = {"policy_loss": 1.0, "value_loss": args.vf_coef}
+        loss = sum(weights[name] * sums[name] * per_token for name in weights if name in sums)
         return (loss, scores) if return_outputs else loss
 
-    def _count(self, name: str, of_tokens: torch.Tensor) -> None:
-        self._step_sums[_TOKEN_METRICS.index(name)] += of_tokens.detach().sum()
-
     def _report_step(self) -> None:
-        means = self.accelerator.reduce(self._step_sums, "sum") / self._step_tokens
-        for name, mean in zip(_TOKEN_METRICS, means.tolist(), strict=True):
-            self._metrics[f"ppo/{name}"].append(mean)
+        of_step = self.accelerator.reduce(self._step_sums, "sum") / self._step_tokens
+        for name, mean in zip(_TOKEN_METRICS, of_step.tolist(), strict=True):
+            self.progress.metrics[f"ppo/{name}"].append(mean)
         self._step_sums = torch.zeros_like(self._step_sums)
 
     def _make_rollout(self, rows: list[dict[str, Any]], number: int, model: nn.Module) -> Rollout:
@@ -290,21 +249,20 @@ class PPOTrainer(Trainer):
         # If all of it is one slice, the first update can use the passes that score it.
         learner = model if args.slices == 1 and args.disable_dropout else None
         start = time.perf_counter()
-        made = self._experience(
-            rows, size=args.per_device_train_batch_size, first=0, seed=[_TRAIN, args.seed, number], learner=learner
-        )
-        self._metrics["ppo/time/generation"].append(made.generation_seconds)
-        self._metrics["ppo/time/scoring"].append(time.perf_counter() - start - made.generation_seconds)
+        size = args.per_device_train_batch_size
+        made = self._experience(rows, size=size, first=0, seed=[_TRAIN, args.seed, number], learner=learner)
+        self.progress.metrics["ppo/time/generation"].append(made.generation_seconds)
+        self.progress.metrics["ppo/time/scoring"].append(time.perf_counter() - start - made.generation_seconds)
         self._live = made.live
-        rollout, critic = self.maker.rollout(made, kl_coef=self.kl_coef)
+        rollout, critic = self.maker.rollout(made, kl_coef=self.progress.kl_coef)
         metrics = self.maker.summarize(self.accelerator.gather(self.maker.row_measures(made)))
         for name, value in (self.maker.logged(made) | metrics | critic).items():
-            self._metrics[name].append(value)
+            self.progress.metrics[name].append(value)
         if args.log_completions:
             self._table = self.maker.table(made, rollout.advantages)
         if args.kl_target is not None:
-            self.kl_coef = adapted_kl_coef(
-                self.kl_coef,
+            self.progress.kl_coef = adapted_kl_coef(
+                self.progress.kl_coef,
                 metrics["kl"],
                 kl_target=args.kl_target,
                 episodes=args.episodes_per_rollout,
@@ -321,7 +279,7 @@ class PPOTrainer(Trainer):
         return self.maker(rows, numbers=numbers, seed=seed, slice_size=size, state=self.state, learner=learner)
 
     def score_answers(self, prompts: Sequence[Any], answers: Sequence[str]) -> list[float | None]:
-        """Rewards of answers, for `KoreanSamplesCallback(score=trainer.score_answers)`."""
+        """Rewards of answers, as [`KoreanSamplesCallback`] takes them."""
         return self.maker.score_answers(prompts, answers, self.state)
 
     def evaluation_loop(
@@ -344,10 +302,7 @@ class PPOTrainer(Trainer):
                 logged[name].append(value)
         every = torch.cat(measures)
         self.eval_completions = self.eval_completions[: len(every)]  # the last batch may be filled up
-        metrics = self.maker.summarize(every)
-        mean_length = metrics["completions/mean_length"]
-        metrics = {k: v for k, v in metrics.items() if not k.startswith("completions/")}
-        metrics |= {"mean_length": mean_length, "eos_rate": every[:, 5].mean().item()} | _means(logged)
+        metrics = self.maker.summarize_evaluation(every) | means(logged)
         if args.log_completions:
             self._show(self.eval_completions, metric_key_prefix)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
@@ -356,16 +311,14 @@ class PPOTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of what was measured since the last log; with `log_completions`, show the last rollout."""
         if not any(name.startswith("eval_") for name in logs):
-            logs |= _means(self._metrics)
-            self._metrics.clear()
+            logs |= self.progress.pop_metrics()
             self._show(self._table, "completions")
             self._table = []
         super().log(logs, start_time)
 
     def _show(self, rows: list[dict[str, Any]], name: str) -> None:
         if self.accelerator.is_main_process:
-            limit, step = self.args.num_completions_to_print, self.state.global_step
-            show_completions(rows, name=name, step=step, limit=limit, report_to=self.args.report_to or [])
+            show_completions(rows, name=name, step=self.state.global_step, args=self.args)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the policy where `AutoPeftModelForCausalLM` (or `AutoModelForCausalLM`) finds it, the value beside it.
@@ -378,28 +331,11 @@ class PPOTrainer(Trainer):
             self.model.save_pretrained(folder)
             save_hand_over(self.model.policy, self.maker.tokenizer, folder)
         if _internal_call:
-            self._save_progress(folder)
+            if self.args.should_save:
+                self.model.save_for_resuming(folder)
+            self.progress.save(folder, self.args, self.state.global_step)
         elif self.args.push_to_hub:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
-
-    def _save_progress(self, folder: Path) -> None:
-        if self.args.should_save:
-            self.model.save_for_resuming(folder)
-            # Weights and rollouts that must be there for resuming, for whoever looks whether the checkpoint is whole.
-            files = {str(path.relative_to(folder)) for path in folder.rglob("*.safetensors")}
-            if self._is_mid_rollout(self.state.global_step):
-                files |= {self._rollout_file(folder, process).name for process in range(self.args.world_size)}
-            state = {"kl_coef": self.kl_coef, "metrics": self._metrics, "files": sorted(files)}
-            (folder / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
-        if self._is_mid_rollout(self.state.global_step):
-            assert self._rollout is not None
-            self._rollout.save(self._rollout_file(folder, self.args.process_index))
-
-    def _is_mid_rollout(self, global_step: int) -> bool:
-        return global_step * self.args.gradient_accumulation_steps % self.args.updates_per_rollout != 0
-
-    def _rollout_file(self, folder: Path, process: int) -> Path:
-        return folder / f"rollout_{process}.safetensors"
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As [`~transformers.Trainer.train`]; a checkpoint resumes exactly where it was saved."""
@@ -409,29 +345,7 @@ class PPOTrainer(Trainer):
             if resume_from_checkpoint is None:
                 raise InputError(f"No checkpoint in {self.args.output_dir!r} to resume from.")
         if resume_from_checkpoint:
-            self._load_progress(Path(str(resume_from_checkpoint)))
+            folder = Path(str(resume_from_checkpoint))
+            self.progress = Progress.load(folder, self.args, self.accelerator.device)
+            self.model.load_value(folder)
         return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def _load_progress(self, folder: Path) -> None:
-        if not (folder / STATE_FILE).is_file():
-            raise InputError(f"{folder} is no checkpoint of PPOTrainer: it has no {STATE_FILE}.")
-        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        self.kl_coef = state["kl_coef"]
-        self._metrics.update(state["metrics"])
-        self.model.load_value(folder)
-        trainer_state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
-        if self._is_mid_rollout(trainer_state.global_step):
-            file = self._rollout_file(folder, self.args.process_index)
-            if not file.is_file():
-                raise InputError(
-                    f"{folder} was saved in the middle of a rollout and has no {file.name}: resume with the same "
-                    "number of processes and the same batch sizes."
-                )
-            try:
-                self._rollout, self._is_loaded = Rollout.load(file, self.accelerator.device), True
-            except SafetensorError as error:
-                raise InputError(f"{file} is broken ({error}): resume from another checkpoint.") from error
-
-
-def _means(values: dict[str, list[float]]) -> dict[str, float]:
-    return {name: sum(given) / len(given) for name, given in values.items()}
