@@ -144,7 +144,6 @@ class PPOTrainer(Trainer):
                 module.to(self.accelerator.device)
 
     def _forget(self) -> None:
-        """Start without a rollout."""
         self.progress = Progress(self.args.kl_coef)
         self._live: Scores | None = None  # of the rollout just made
         self._table: list[dict[str, Any]] = []
@@ -330,9 +329,9 @@ class PPOTrainer(Trainer):
         if self.args.should_save:
             self.model.save_pretrained(folder)
             save_hand_over(self.model.policy, self.maker.tokenizer, folder)
-        if _internal_call:
-            if self.args.should_save:
+            if _internal_call:
                 self.model.save_for_resuming(folder)
+        if _internal_call:
             self.progress.save(folder, self.args, self.state.global_step)
         elif self.args.push_to_hub:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
