@@ -24,6 +24,9 @@ extra_pairs = "kochat_extra.rows:to_preference"
 extra_prompts = "kochat_extra.rows:to_prompt_only"
 extra_misnamed = "kochat_extra.rows:to_other"
 
+[project.entry-points."trl_kochat.tokenizer_families"]
+extra = "kochat_extra.family:FAMILY"
+
 [project.entry-points."trl_kochat.rewards"]
 broken = "kochat_extra.nowhere:reward"
 
@@ -47,6 +50,11 @@ def to_prompt_only(row):
 def to_other(row):
     return [{"prompt": row["물음"]}]
 """
+FAMILY = """
+from trl_kochat.tokenizer.families import Family
+
+FAMILY = Family("Extra", 3, {"<끝>": 0}, {"eos_token": "<끝>"}, source="its authors")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,7 @@ def installed(tmp_path_factory):
     (folder / "project" / "kochat_extra").mkdir(parents=True)
     (folder / "project" / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
     (folder / "project" / "kochat_extra" / "rows.py").write_text(ROWS, encoding="utf-8")
+    (folder / "project" / "kochat_extra" / "family.py").write_text(FAMILY, encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, "--target", folder / "site", folder / "project"], check=True)
     return folder / "site"
@@ -89,6 +98,11 @@ def test_a_plain_function_goes_by_the_name_of_its_entry_point(installed):
 
 def test_an_entry_point_under_another_name_than_its_formatter_is_an_error(installed):
     assert "is the formatter 'another_name'; name both alike" in run(installed, "get_formatter('extra_misnamed')")
+
+
+def test_a_tokenizer_family_of_another_package_is_found(installed):
+    code = "from trl_kochat.tokenizer.families import family_of; print(family_of({'<끝>': 0, '가': 1}, 3).name)"
+    assert run(installed, code) == "Extra"
 
 
 def test_an_entry_point_that_cannot_be_loaded_names_its_package(installed):

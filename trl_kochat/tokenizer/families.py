@@ -4,8 +4,12 @@ A family is known by its vocabulary, not by the name of a repository, so that a 
 What a repository declares, and what can be measured, goes before this table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
+
+from ..errors import InputError
+from ..plugins import entry_points_of, load_entry_point
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,22 @@ FAMILIES = (
 
 
 def family_of(vocab: Mapping[str, int], vocab_size: int) -> Family | None:
-    """The family whose size and fingerprint `vocab` (token to id) has, or `None`."""
-    for family in FAMILIES:
+    """The family whose size and fingerprint `vocab` (token to id) has, of ours or of another package, or `None`.
+
+    Other packages name theirs among their entry points, `trl_kochat.tokenizer_families`.
+
+    Raises:
+        ValueError: Such an entry point cannot be loaded or is no [`Family`].
+    """
+    for family in chain(FAMILIES, _of_other_packages()):
         if vocab_size == family.vocab_size and family.fingerprint.items() <= vocab.items():
             return family
     return None
+
+
+def _of_other_packages() -> Iterator[Family]:
+    for entry in entry_points_of("tokenizer_families").values():
+        family = load_entry_point(entry)
+        if not isinstance(family, Family):
+            raise InputError(f"The tokenizer family {entry.name!r} ({entry.value}) is a {type(family).__name__}.")
+        yield family
