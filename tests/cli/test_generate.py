@@ -11,16 +11,16 @@ from rich.console import Console
 from tests.tiny_lm import tiny_llama, tiny_tokenizer
 from trl_kochat.cli import main
 from trl_kochat.cli.generate import (
-    Candidate,
     plan_candidates,
-    printable,
     short_labels,
     show_answers,
     show_prompt,
     show_summary,
     show_tokens,
 )
+from trl_kochat.cli.shared import Candidate
 from trl_kochat.measure.generate import COURSE_PROMPTS, Generation, generate_answers
+from trl_kochat.text.shown import printable
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .generate import model_path, printable
+from ..text.shown import printable
+from .shared import model_path
 
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import argparse
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..sample import embedded
 from ..text.shown import printable
+from .shared import EMBEDDED, Candidate, model_path, refuse_odd_turns, transcript, write_plain
 
 
 if TYPE_CHECKING:
@@ -25,37 +25,8 @@ if TYPE_CHECKING:
     from ..measure.generate import Generation
 
 
-EMBEDDED = "tiny-ko"
 # Columns narrower than this (in terminal cells; a syllable takes two) are hard to read: answers then stand in blocks.
 MIN_COLUMN = 32
-
-
-class Candidate(NamedTuple):
-    """One that answers: a base model, with or without an adapter."""
-
-    label: str
-    base: str
-    adapter: str | None
-
-    @property
-    def tokenizer(self) -> str:
-        """Where its tokenizer lies: training saves one beside the adapter, with the template it trained with."""
-        beside = self.adapter is not None and (Path(self.adapter) / "tokenizer_config.json").is_file()
-        return self.adapter if beside and self.adapter is not None else self.base
-
-
-def model_path(name: str) -> str:
-    """The name of a model or an adapter as given, or the folder of what is embedded under it (`tiny-ko`).
-
-    Raises:
-        ValueError: It is written like a path and there is no such folder; asking the Hub for it would take long.
-    """
-    name = embedded(name)
-    path = Path(name)
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if not path.is_dir() and (looks_local or (path.parent != Path() and path.parent.is_dir())):
-        raise InputError(f"There is no folder {name}.")
-    return name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -229,17 +200,6 @@ def read_prompts(args: argparse.Namespace) -> list[Any]:
     return prompts
 
 
-def refuse_odd_turns(turns: Any, where: str) -> None:
-    """Raise `ValueError` for what is neither text nor messages, which no template can write."""
-    if isinstance(turns, str):
-        return
-    if not isinstance(turns, list) or not all(
-        isinstance(turn, Mapping) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
-        for turn in turns
-    ):
-        raise InputError(f"{where}: {repr(turns):.80} is neither text nor messages {{role, content}}.")
-
-
 def answer_all(
     candidates: Sequence[Candidate],
     prompts: Sequence[Any],
@@ -287,18 +247,10 @@ def answer_all(
             torch.cuda.empty_cache()
     answers.update((candidate.label, by_label[candidate.label]) for candidate in candidates)
     first = tokenizers[candidates[0].tokenizer]
-    return [token_table(first, prompt_text(prompt)) for prompt in prompts] if args.tokens else []
+    return [token_table(first, transcript(prompt)) for prompt in prompts] if args.tokens else []
 
 
 # What follows is how it looks. A terminal gets tables, a pipe or a file plain lines.
-
-
-def prompt_text(prompt: Any) -> str:
-    return prompt if isinstance(prompt, str) else "\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
-
-
-def write_plain(console: "Console", text: str) -> None:
-    print(text, file=console.file)  # as it is: rich would make spaces of tabs
 
 
 def ending(generation: "Generation") -> str:
@@ -306,7 +258,7 @@ def ending(generation: "Generation") -> str:
 
 
 def show_prompt(console: "Console", prompt: Any) -> None:
-    text = printable(prompt_text(prompt))
+    text = printable(transcript(prompt))
     if not console.is_terminal:
         write_plain(console, f"# {text}")
         return

@@ -15,7 +15,7 @@ import argparse
 import shlex
 import warnings
 
-from .generate import EMBEDDED, model_path
+from .shared import EMBEDDED, model_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,8 +13,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..text.shown import printable
 from .doctor import MAX_LENGTH, add_row_arguments
-from .generate import model_path, printable
+from .shared import model_path
 
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InputError
-from .generate import Candidate, model_path, printable, prompt_text, refuse_odd_turns, write_plain
+from ..text.shown import printable
+from .shared import Candidate, model_path, refuse_odd_turns, transcript, write_plain
 
 
 if TYPE_CHECKING:
@@ -133,9 +134,9 @@ def rank(pairs: Sequence[tuple[Any, Any]], scores: Sequence[float]) -> list[Scor
     """
     by_prompt: dict[str, list[float]] = {}
     for (prompt, _), score in zip(pairs, scores, strict=True):
-        by_prompt.setdefault(prompt_text(prompt), []).append(score)
+        by_prompt.setdefault(transcript(prompt), []).append(score)
     return [
-        Scored(1 + sum(other > score for other in by_prompt[prompt_text(prompt)]), score, prompt, completion)
+        Scored(1 + sum(other > score for other in by_prompt[transcript(prompt)]), score, prompt, completion)
         for (prompt, completion), score in zip(pairs, scores, strict=True)
     ]
 
@@ -144,10 +145,10 @@ def show_scores(console: "Console", scored: Sequence[Scored]) -> None:
     """Best first, prompt by prompt: a table on a terminal, plain lines anywhere else."""
     by_prompt: dict[str, list[Scored]] = {}
     for row in scored:
-        by_prompt.setdefault(prompt_text(row.prompt), []).append(row)
+        by_prompt.setdefault(transcript(row.prompt), []).append(row)
     for prompt, rows in by_prompt.items():
         rows.sort(key=lambda row: row.rank)
-        title, lines = printable(prompt), [printable(prompt_text(row.completion)).strip() for row in rows]
+        title, lines = printable(prompt), [printable(transcript(row.completion)).strip() for row in rows]
         if not console.is_terminal:
             write_plain(console, f"# {title}" if title else "# (no prompt)")
             for row, line in zip(rows, lines, strict=True):

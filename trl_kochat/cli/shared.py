@@ -1,0 +1,63 @@
+"""What several commands share: names of models, prompts as text, plain lines."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import InputError
+from ..sample import embedded
+
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+EMBEDDED = "tiny-ko"
+
+
+class Candidate(NamedTuple):
+    """One that answers: a base model, with or without an adapter."""
+
+    label: str
+    base: str
+    adapter: str | None
+
+    @property
+    def tokenizer(self) -> str:
+        """Where its tokenizer lies: training saves one beside the adapter, with the template it trained with."""
+        beside = self.adapter is not None and (Path(self.adapter) / "tokenizer_config.json").is_file()
+        return self.adapter if beside and self.adapter is not None else self.base
+
+
+def model_path(name: str) -> str:
+    """The name of a model or an adapter as given, or the folder of what is embedded under it (`tiny-ko`).
+
+    Raises:
+        ValueError: It is written like a path and there is no such folder; asking the Hub for it would take long.
+    """
+    name = embedded(name)
+    path = Path(name)
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if not path.is_dir() and (looks_local or (path.parent != Path() and path.parent.is_dir())):
+        raise InputError(f"There is no folder {name}.")
+    return name
+
+
+def refuse_odd_turns(turns: Any, where: str) -> None:
+    """Raise `ValueError` for what is neither text nor messages, which no template can write."""
+    if isinstance(turns, str):
+        return
+    if not isinstance(turns, list) or not all(
+        isinstance(turn, Mapping) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+        for turn in turns
+    ):
+        raise InputError(f"{where}: {repr(turns):.80} is neither text nor messages {{role, content}}.")
+
+
+def transcript(prompt: Any) -> str:
+    """A prompt as one text, the turns of a conversation with their roles."""
+    return prompt if isinstance(prompt, str) else "\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
+
+
+def write_plain(console: "Console", text: str) -> None:
+    print(text, file=console.file)  # as it is: rich would make spaces of tabs
