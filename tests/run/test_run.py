@@ -7,6 +7,7 @@ import torch
 
 from tests.run.test_checks import finding
 from tests.run.test_room import pretend_free
+from trl_kochat.errors import InputError
 from trl_kochat.recipes import ppo_kochatgpt, sft_kochatgpt
 from trl_kochat.run import checks
 from trl_kochat.run import run as run_module
@@ -71,3 +72,69 @@ def test_lengths_that_leave_nothing_stop_the_run(dry_run, monkeypatch):
         dry_run("--max_length", "8")
     with pytest.raises(ValueError, match="--max_prompt_length 8 has no room for a prompt"):
         dry_run("--max_prompt_length", "8", recipe=ppo_kochatgpt)
+
+
+# A recipe of somebody's own
+
+
+OWN = """
+import sys
+import trl
+from trl_kochat import Run
+
+def to_unpaired(row):
+    ask = [{"role": "user", "content": row["prompt"]}]
+    good = int(row["ranking"][0] == 0)
+    return [{"prompt": ask, "completion": [{"role": "assistant", "content": row["completion_0"]}], "label": bool(good)}]
+
+PRESETS = {
+    "cpu": {
+        "model_name_or_path": "tiny-ko", "dataset_name": ["sample:kochatgpt_2_RM.jsonl"], "use_peft": True,
+        "load_in_4bit": True, "lora_target_modules": ["all-linear"], "max_steps": 2, "logging_steps": 1,
+        "per_device_train_batch_size": 4, "report_to": ["none"], "max_length": 128,
+    }
+}
+
+def main(argv=None):
+    run = Run("my_kto", trl.KTOConfig, argv, presets=PRESETS)
+    run.rows(to_unpaired)
+    run.train(trl.KTOTrainer(**run.trainer_arguments))
+
+if __name__ == "__main__":
+    Run.as_command(main)
+"""
+
+
+def test_a_method_of_trl_that_no_recipe_has_is_30_lines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert OWN.strip().count("\n") < 30
+    own = {"__name__": "my_kto"}
+    exec(OWN, own)
+    own["main"](["--preset", "cpu"])
+    metrics = json.loads((tmp_path / "runs" / "my_kto" / "report" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["recipe"] == "my_kto" and metrics["run"]["steps"] == 2 and metrics["rows"]["train"] > 0
+    assert (tmp_path / "runs" / "my_kto" / "adapter_model.safetensors").is_file()
+
+
+def test_a_formatter_comes_by_name_or_from_a_file(dry_run, tmp_path, capsys):
+    (tmp_path / "rows.json").write_text(json.dumps([{"q": f"{n}번?", "a": "네"} for n in range(20)]), encoding="utf-8")
+    text = """
+def to_prompt_completion(row):
+    turns = {"prompt": "q", "completion": "a"}
+    return [
+        {k: [{"role": "user" if k == "prompt" else "assistant", "content": row[c]}] for k, c in turns.items()}
+    ]
+"""
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    dry_run("--dataset_name", "rows.json", "--formatter", "mine.py:to_prompt_completion")
+    assert "20 read, 20 made" in capsys.readouterr().out
+    with pytest.raises(InputError, match="No formatter 'nobody'"):
+        dry_run("--formatter", "nobody")
+    with pytest.raises(InputError, match="orca_pairs expects"):
+        dry_run("--formatter", "orca_pairs")
+
+
+def test_packed_rows_are_not_rows_left_out(dry_run, capsys):
+    dry_run("--packing", "true", "--padding_free", "false")
+    out = capsys.readouterr().out
+    assert "left out" not in out and "dropped: none" in out
