@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..encode import prompt_ids
 from ..errors import InputError
 from ..models import read_adapter_config
 from ..processes import say
@@ -68,8 +69,7 @@ def cut_prompts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length
         return dataset
 
     def num_tokens(messages: list[dict[str, str]]) -> int:
-        encoding: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-        return len(encoding["input_ids"])
+        return len(prompt_ids(tokenizer, [messages])[0])
 
     def cut(row: dict[str, Any]) -> dict[str, Any]:
         *before, last = row["prompt"]

@@ -10,7 +10,7 @@ from trl import RewardConfig, SFTConfig
 
 from ..data import RowCounts
 from ..data.load import load_rows
-from ..encode import count_cut, count_rows, tokenize_dataset
+from ..encode import count_cut, count_rows, render_row, tokenize_dataset
 from ..errors import InputError
 from ..processes import say
 from ..text.shown import printable
@@ -80,12 +80,10 @@ def describe(
         f"{rows['train']:,} to train on, {rows['eval']:,} held out"
     )
     for number, row in enumerate(train.select(range(min(num_examples, len(train))))):
-        start = str(tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True))
-        say(f"--- example {number + 1}, as the model sees it\n{printable(start)}", end="")
-        for column in ("completion", "chosen", "rejected"):
-            if column in row:
-                whole = str(tokenizer.apply_chat_template(row["prompt"] + row[column], tokenize=False))
-                say(f"\n[{column}] {printable(whole.removeprefix(start))}", end="")
+        written = render_row(tokenizer, row)
+        say(f"--- example {number + 1}, as the model sees it\n{printable(written.pop('prompt', ''))}", end="")
+        for column, text in written.items():
+            say(f"\n[{column}] {printable(text)}", end="")
         say()
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     # A 4-bit layer stores two weights in one element; PEFT's own count knows.
