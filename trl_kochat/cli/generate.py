@@ -8,7 +8,6 @@ Without --prompt or --file, the four prompts of the KoChatGPT course are asked. 
 """
 
 import argparse
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,9 +76,7 @@ def run(args: argparse.Namespace) -> int:
     transformers_logging.disable_progress_bar()
     console = Console(markup=False, highlight=False, emoji=False)
     answers: dict[str, list[Generation]] = {}
-    with warnings.catch_warnings():  # libraries among themselves
-        warnings.simplefilter("ignore", FutureWarning)
-        tables = answer_all(candidates, prompts, answers, settings, args)
+    tables = answer_all(candidates, prompts, answers, settings, args)
     for number, prompt in enumerate(prompts):
         show_prompt(console, prompt)
         if tables:

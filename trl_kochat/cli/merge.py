@@ -13,7 +13,6 @@ It takes 4 bytes of memory for each parameter. Where the GPU is too small: CUDA_
 
 import argparse
 import shlex
-import warnings
 
 from .shared import EMBEDDED, model_path
 
@@ -33,14 +32,12 @@ def run(args: argparse.Namespace) -> int:
     from ..merging import merge_adapter
 
     transformers_logging.disable_progress_bar()
-    with warnings.catch_warnings():  # libraries among themselves
-        warnings.simplefilter("ignore", FutureWarning)
-        merge = merge_adapter(
-            model_path(args.adapter),
-            args.output,
-            base=model_path(args.base) if args.base else None,
-            trust_remote_code=args.trust_remote_code,
-        )
+    merge = merge_adapter(
+        model_path(args.adapter),
+        args.output,
+        base=model_path(args.base) if args.base else None,
+        trust_remote_code=args.trust_remote_code,
+    )
     dtype = str(merge.dtype).removeprefix("torch.")
     what = "in a score" if merge.is_reward_model else "in a token's log-probability (nats)"
     print(f"{args.output}: {args.adapter} merged into {merge.base}, {dtype}")

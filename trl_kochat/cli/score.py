@@ -12,7 +12,6 @@ ranking rows (completion_0, completion_1, ...). Ranks are among the answers to o
 
 import argparse
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,15 +114,13 @@ def score_pairs(pairs: Sequence[tuple[Any, Any]], args: argparse.Namespace, *, r
 
     transformers_logging.disable_progress_bar()
     path, base = model_path(args.model), model_path(args.base) if args.base else None
-    with warnings.catch_warnings():  # libraries among themselves
-        warnings.simplefilter("ignore", FutureWarning)
-        trust: Any = {"trust_remote_code": args.trust_remote_code}
-        model = load_reward_model(path, base=base, load_in_4bit=args.load_in_4bit, **trust)
-        adapter = path if base is not None or is_adapter(path) else None
-        named = base or (read_adapter_config(path).base_model_name_or_path if adapter else path)
-        tokenizer = load_tokenizer(Candidate(path, str(named), adapter).tokenizer, **trust)
-        prompts, completions = [prompt for prompt, _ in pairs], [completion for _, completion in pairs]
-        return score_completions(model, tokenizer, prompts, completions, batch_size=args.batch_size, raw=raw)
+    trust: Any = {"trust_remote_code": args.trust_remote_code}
+    model = load_reward_model(path, base=base, load_in_4bit=args.load_in_4bit, **trust)
+    adapter = path if base is not None or is_adapter(path) else None
+    named = base or (read_adapter_config(path).base_model_name_or_path if adapter else path)
+    tokenizer = load_tokenizer(Candidate(path, str(named), adapter).tokenizer, **trust)
+    prompts, completions = [prompt for prompt, _ in pairs], [completion for _, completion in pairs]
+    return score_completions(model, tokenizer, prompts, completions, batch_size=args.batch_size, raw=raw)
 
 
 def rank(pairs: Sequence[tuple[Any, Any]], scores: Sequence[float]) -> list[Scored]:
