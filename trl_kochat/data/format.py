@@ -213,20 +213,10 @@ def format_dataset(
     if isinstance(rows, datasets.IterableDataset):
         if num_proc not in (None, 1):
             raise InputError(f"num_proc={num_proc}: a stream is formatted by one process; leave num_proc out.")
-        before = copy.deepcopy(counts)
-        arguments = {"rows": rows, "formatter": found, "options": options, "counts": counts, "before": before}
-        return datasets.IterableDataset.from_generator(_format_stream, gen_kwargs=arguments)
+        given = (rows, found, options, counts, copy.deepcopy(counts))
+        return datasets.IterableDataset.from_generator(partial(_format_stream, *given))
 
-    chunks = _numbered_chunks(chain([first], raw_rows))
-    work = partial(_format_chunk, found, options)
-    if num_proc in (None, 1):
-        results = list(map(work, chunks))
-    else:
-        _check_processes(num_proc, found, work)
-        from concurrent.futures import ProcessPoolExecutor
-
-        with ProcessPoolExecutor(num_proc) as pool:
-            results = list(pool.map(work, chunks))
+    results = _format_all(found, options, chain([first], raw_rows), num_proc)
     for _, chunk_counts in results:
         counts.update(chunk_counts)
     _say(found, counts)
@@ -235,6 +225,19 @@ def format_dataset(
         return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
     except pa.ArrowException as error:
         raise InputError(f"The rows that {found.name} made do not fit one table: {cut(str(error), 300)}.") from error
+
+
+def _format_all(
+    formatter: Formatter, options: Mapping[str, Any], rows: Iterator[Row], num_proc: int | None
+) -> list[tuple["pa.Table", RowCounts]]:
+    work = partial(_format_chunk, formatter, options)
+    if num_proc in (None, 1):
+        return list(map(work, _numbered_chunks(rows)))
+    _check_processes(num_proc, formatter, work)
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(num_proc) as pool:
+        return list(pool.map(work, _numbered_chunks(rows)))
 
 
 def _chosen(formatter: str | Callable[..., list[dict[str, Any]]] | None, first: Row) -> Formatter:
