@@ -59,7 +59,7 @@ def bytes_to_save(trainer: Trainer) -> tuple[int, int, int]:
     if strategy == "no":
         saves = 0
     elif strategy == "steps":
-        steps = args.max_steps if args.max_steps > 0 else _steps(trainer)
+        steps = args.max_steps if args.max_steps > 0 else count_steps(trainer)
         every = args.save_steps if args.save_steps >= 1 else max(1, math.ceil(steps * args.save_steps))
         saves = math.ceil(steps / every)
     else:
@@ -67,7 +67,8 @@ def bytes_to_save(trainer: Trainer) -> tuple[int, int, int]:
     return model_bytes, checkpoint_bytes, min(args.save_total_limit or saves, saves)
 
 
-def _steps(trainer: Trainer) -> int:
+def count_steps(trainer: Trainer) -> int:
+    """Optimizer steps of a run whose length is given in epochs."""
     args: Any = trainer.args
     rows = len(trainer.train_dataset) * getattr(args, "num_ppo_epochs", 1)  # type: ignore[arg-type]
     return math.ceil(

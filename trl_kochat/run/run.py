@@ -23,6 +23,7 @@ from .command import noted_as_training, resume_command, run_as_command
 from .model import model_arguments, refuse_lora_settings
 from .presets import Presets
 from .rows import as_ids, describe, read_rows, row_summary
+from .settings import KeepSettings, check_positions, check_same_settings, check_schedule, settings_of_run
 from .trackers import set_up_trackers
 
 
@@ -180,6 +181,11 @@ class Run:
         group_by_length(trainer)
         rows = row_summary(self._counts, self._train, self._held_out, trainer)
         tokenizer, findings = self._loaded_tokenizer
+        check_schedule(trainer)
+        check_positions(trainer)
+        settings = settings_of_run(self.arguments, self.config, self.model_args)
+        if self._checkpoint is not None:
+            check_same_settings(settings, Path(self._checkpoint))
         check_before_training(trainer, self.arguments, findings, self._checkpoint)
         if self.arguments.dry_run:
             describe(trainer, tokenizer, rows, self._train)
@@ -194,7 +200,13 @@ class Run:
             evaluate=evaluate,
         )
         interrupt = InterruptCallback(go_on=resume_command(self._argv))
-        for callback in (samples or KoreanSamplesCallback(), HealthGuardCallback(), report, interrupt):
+        for callback in (
+            samples or KoreanSamplesCallback(),
+            HealthGuardCallback(),
+            report,
+            interrupt,
+            KeepSettings(settings),
+        ):
             trainer.add_callback(callback)
         with noted_as_training(), report, interrupt, no_step_too_many(trainer):
             trainer.train(resume_from_checkpoint=self._checkpoint)
