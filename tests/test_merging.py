@@ -52,6 +52,8 @@ def test_the_merged_model_needs_no_peft_and_says_what_the_adapter_says(folder):
     assert (logps(AutoModelForCausalLM.from_pretrained(folder / "base")) - with_adapter).abs().max() > 0.5
     assert merge.dtype == torch.float32 and 0 <= merge.difference <= 1e-3 and merge.effect > 0.5
     assert merge.base == str(folder / "base") and not merge.is_reward_model
+    card = (folder / "out" / "README.md").read_text(encoding="utf-8")
+    assert card.count("# out") == 1 and "made from `base` by `trl-kochat merge`" in card
 
 
 def test_layers_that_lie_the_other_way_round_are_merged_right(tmp_path):

@@ -123,6 +123,8 @@ def test_two_steps_leave_an_adapter_and_a_report(recipe, tmp_path):
     recipe.main(["--preset", "cpu", "--max_steps", "2", "--warmup_steps", "0", "--output_dir", "out"])
     metrics = json.loads((tmp_path / "out" / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["recipe"] == name and metrics["preset"] == "cpu" and metrics["seconds"] > 0
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"made from `tiny-ko` by `{name}`" in card and "## Measures on held-out rows" in card
     for moment in ("before", "after"):
         assert BEFORE_AND_AFTER[metrics["method"]] <= metrics[moment].keys()
         assert all(math.isfinite(value) for value in metrics[moment].values())

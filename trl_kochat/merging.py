@@ -18,6 +18,7 @@ from .measure.generate import load_generator
 from .measure.logps import response_logps
 from .measure.score import load_reward_model, score_completions
 from .models import read_adapter_config, saying_which_model
+from .report import write_card
 from .sample import SAMPLE_DIR, embedded
 from .tokenizer import load_tokenizer, save_hand_over, save_portable
 
@@ -95,6 +96,9 @@ def merge_adapter(
         difference = _largest(before - _measure(model.float(), tokenizer))
         merge = Merge(name, is_reward_model, dtype, difference, effect)
         _check_same(merge, adapter, output)
+        notes = f"The adapter `{Path(adapter).resolve().name}` is in its weights: it loads without peft."
+        named = str(base or read_adapter_config(adapter).base_model_name_or_path)
+        write_card(folder, title=output.name, base=named, made_by="trl-kochat merge", notes=notes)
         if output.is_dir():
             output.rmdir()
         folder.rename(output)

@@ -1,5 +1,6 @@
 """The run report: what training did, kept in `<output_dir>/report/` as numbers, plots and one page."""
 
+from .card import write_card
 from .measures import MEASURES, Measure, verdict
 from .page import write_comparison, write_page
 from .record import RunRecord, find_report, report_folder
@@ -18,6 +19,7 @@ __all__ = [
     "read_samples",
     "report_folder",
     "verdict",
+    "write_card",
     "write_comparison",
     "write_page",
     "write_samples",

@@ -14,6 +14,7 @@ from ..callbacks.length_groups import group_by_length
 from ..data import RowCounts, format_dataset, split_by_prompt
 from ..models import train_in_float32
 from ..processes import say
+from ..report import write_card
 from ..sample import embedded
 from ..tokenizer import Finding, load_tokenizer_with_findings, save_hand_over
 from .arguments import Parsed, RecipeArguments, parse
@@ -213,7 +214,15 @@ class Run:
         trainer.save_model()
         if trainer.args.should_save:
             model: Any = getattr(trainer.model, "policy", trainer.model)  # PPO trains a module that holds it
-            save_hand_over(model, tokenizer, str(self.config.output_dir))
+            folder = str(self.config.output_dir)
+            save_hand_over(model, tokenizer, folder)
+            write_card(
+                folder,
+                base=self._model_name,
+                made_by=self._recipe,
+                record=report.record,
+                data=self.arguments.dataset_name,
+            )
         say(f"Adapter: {self.config.output_dir}")
         trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
         return True
