@@ -14,6 +14,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 
 from tests.tiny_lm import tiny_llama
+from trl_kochat.run import trackers
 from trl_kochat.run.presets import PRESETS, preset_values
 from trl_kochat.sample import embedded
 
@@ -115,6 +116,14 @@ def test_a_dry_run_says_what_would_run_and_stops(recipe, capsys, tmp_path):
     for text in ("rows:", "read,", "made,", "example 1", "example 2", "trainable parameters:", "stopped before"):
         assert text in out
     assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("report"))
+
+
+def test_what_runs_is_said_before_what_it_is_left_without(recipe, monkeypatch, capsys):
+    monkeypatch.setattr(trackers, "is_installed", lambda name: False)
+    with pytest.raises(ValueError, match="nowhere"):
+        recipe.main(["--preset", "cpu", "--report_to", "trackio", "--resume_from_checkpoint", "nowhere"])
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert first.startswith(Path(recipe.__file__).stem) and second.startswith("trackio is not installed")
 
 
 @pytest.mark.slow

@@ -88,8 +88,8 @@ class Run:
         self.model_args.model_name_or_path = embedded(self._model_name)
         self._quantization_config, self._peft_config = model_arguments(self.model_args, self.config)
         self._peft_config = None if adapters else self._peft_config
-        set_up_trackers(self.config)
         self._announce(parsed, adapters)
+        set_up_trackers(self.config)
         self._checkpoint = check_before_loading(self.config, self.model_args)
         self._counts = RowCounts()
         self._train: Dataset | None = None
