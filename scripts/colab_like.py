@@ -54,7 +54,11 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 get_peft_model(nn.Sequential(nn.Linear(2, 2)), LoraConfig(target_modules=["0"]))
 """
-AUTO_PEFT = "from peft import AutoPeftModelForCausalLM as A; A.from_pretrained('runs/sft_kochatgpt')"
+PLAIN_PEFT = (
+    "from peft import PeftModel; from transformers import AutoModelForCausalLM as Base; "
+    "from trl_kochat.sample import embedded; "
+    "PeftModel.from_pretrained(Base.from_pretrained(embedded('tiny-ko')), 'runs/sft_kochatgpt')"
+)
 
 
 @contextmanager
@@ -123,7 +127,7 @@ def check_commands(python: Path, work: Path) -> None:
         "generate --adapter": [*ours, "generate", "tiny-ko", "--adapter", "runs/sft_kochatgpt", "--greedy"],
         "score": [*ours, "score", "runs/reward_kochatgpt", "--prompt", "왜?", "--completion", "그래서요."],
         "merge": [*ours, "merge", "runs/sft_kochatgpt", "merged"],
-        "AutoPeftModelForCausalLM": [python, "-c", AUTO_PEFT],
+        "PeftModel": [python, "-c", PLAIN_PEFT],
         "--load_in_4bit false": [
             *ours,
             "sft_kochatgpt",
