@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..errors import InputError
+from ..errors import InputError, http_errors
 from ..sample import embedded
 from ..text.shown import cut, listed, shown
 from .files import Row, broken_parquet, check_parquet, is_parquet, read_file
@@ -38,7 +38,8 @@ def load_rows(
             - a file: a JSON array or JSON lines (under either name), CSV, parquet, or the text of KoChatGPT's
               dialogues; UTF-8, with or without a BOM;
             - a folder of such files, or one that `save_to_disk` wrote;
-            - an `http(s)` URL of a file, kept in the datasets cache;
+            - an `http(s)` URL of a file, kept in the datasets cache; so a mirror of the course's files is
+              `--dataset_name URL`;
             - the name of one of the course's files (`COURSE_FILES`), fetched from its public repository when there is
               no local file of that name;
             - `sample:FILE`, rows embedded in this package;
@@ -108,7 +109,7 @@ def _load_from_hub(name: str, split: str, streaming: bool) -> "Dataset | Iterabl
     try:
         return datasets.load_dataset(name, split=split, streaming=streaming)
     # Not there or not to be reached; no such split; a dataset that is made by a script of its own; broken files.
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError, *http_errors()) as error:
         raise InputError(f"{nowhere}: {cut(str(error.__cause__ or error), 500)}") from error
 
 
