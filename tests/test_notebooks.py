@@ -272,7 +272,7 @@ def test_dpo_by_hand_shows_what_slicing_at_the_prompts_length_loses(executed):
 @pytest.mark.slow
 def test_quickstart_dpo_orca_learns_the_preference(executed):
     outputs = executed("quickstart_dpo_orca")
-    assert "preset cpu: tiny-ko, orca_dpo_pairs.jsonl" in outputs.text
+    assert "preset cpu: tiny-ko, sample:orca_dpo_pairs.jsonl" in outputs.text
     read_, made = outputs.numbers("read #, made #,")
     train, held_out = outputs.numbers("# pairs to train on, # held out")
     assert train + held_out == made <= read_
