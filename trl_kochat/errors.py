@@ -1,4 +1,4 @@
-"""The error that is the user's to mend."""
+"""The error that is the user's to mend, and those by which a network says no."""
 
 import sys
 
@@ -11,6 +11,12 @@ class InputError(ValueError):
     """
 
 
-def http_errors() -> tuple[type[Exception], ...]:
-    """What the Hub's client, httpx or httpx2 by its version, raises for a connection that breaks within a file."""
-    return tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
+# What HTTP clients raise when a connection breaks off in the middle of a file; which client is used differs with the
+# version of huggingface_hub.
+_CLIENTS = (("aiohttp", "ClientError"), ("httpx", "HTTPError"), ("httpx2", "HTTPError"))
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """What a download may end in: `OSError`, and the own errors of those HTTP clients that are loaded."""
+    loaded = [getattr(sys.modules[module], name) for module, name in _CLIENTS if module in sys.modules]
+    return (OSError, *loaded)

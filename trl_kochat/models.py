@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from .errors import InputError
+from .errors import InputError, network_errors
 from .sample import embedded
 from .versions import check_torchao
 
@@ -187,7 +187,7 @@ def saying_which_model(name_or_path: str | PathLike[str], *, trust_remote_code: 
         if "trust_remote_code" not in str(error):
             raise
         raise InputError(remote_code(name_or_path)) from error
-    except OSError as error:
+    except network_errors() as error:
         if Path(name_or_path).is_dir():
             raise
         raise OSError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..errors import InputError, http_errors
+from ..errors import InputError, network_errors
 from ..sample import embedded
 from ..text.shown import cut, listed, shown
 from .files import Row, broken_parquet, check_parquet, is_parquet, read_file
@@ -16,7 +16,8 @@ from .files import Row, broken_parquet, check_parquet, is_parquet, read_file
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-# The course's files by name, where no local file of that name exists.
+# The course's files by name, where no local file of that name exists; the variable TRL_KOCHAT_COURSE_URL names another
+# place that has them, a mirror say.
 COURSE_URL = "https://raw.githubusercontent.com/airobotlab/KoChatGPT/main/data_kochatgpt/"
 COURSE_FILES = (
     "kochatgpt_1_SFT.jsonl",
@@ -38,10 +39,9 @@ def load_rows(
             - a file: a JSON array or JSON lines (under either name), CSV, parquet, or the text of KoChatGPT's
               dialogues; UTF-8, with or without a BOM;
             - a folder of such files, or one that `save_to_disk` wrote;
-            - an `http(s)` URL of a file, kept in the datasets cache; so a mirror of the course's files is
-              `--dataset_name URL`;
-            - the name of one of the course's files (`COURSE_FILES`), fetched from its public repository when there is
-              no local file of that name;
+            - an `http(s)` URL of a file, kept in the datasets cache;
+            - the name of one of the course's files (`COURSE_FILES`), fetched from its public repository, or from where
+              the environment variable `TRL_KOCHAT_COURSE_URL` says, when there is no local file of that name;
             - `sample:FILE`, rows embedded in this package;
             - the id of a dataset on the Hugging Face Hub, `owner/name`; one that needs a script of its own is refused.
         split (`str`, *optional*, defaults to `"train"`): Split of a dataset on the Hub, or of a saved `DatasetDict`.
@@ -71,7 +71,7 @@ def load_rows(
     if os.path.isfile(path):
         return _load_files([path], streaming)
     if name in COURSE_FILES:
-        return _load_files([_download(COURSE_URL + name)], streaming, name)
+        return _load_files([_download(os.environ.get("TRL_KOCHAT_COURSE_URL", COURSE_URL) + name)], streaming, name)
     if path.suffix.lower() in SUFFIXES or path.is_absolute() or name.startswith((".", "~")):
         raise InputError(f"There is no file or folder {cut(name, 300)}.")
     return _load_from_hub(name, split, streaming)
@@ -109,8 +109,8 @@ def _load_from_hub(name: str, split: str, streaming: bool) -> "Dataset | Iterabl
     try:
         return datasets.load_dataset(name, split=split, streaming=streaming)
     # Not there or not to be reached; no such split; a dataset that is made by a script of its own; broken files.
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError, *http_errors()) as error:
-        raise InputError(f"{nowhere}: {cut(str(error.__cause__ or error), 500)}") from error
+    except (*network_errors(), ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise InputError(f"{nowhere}: {cut(' '.join(str(error.__cause__ or error).split()), 500)}") from error
 
 
 def _download(url: str) -> Path:
@@ -122,9 +122,9 @@ def _download(url: str) -> Path:
         raise InputError(f"{cut(url, 300)} is no URL: {error}.") from error
     try:
         return Path(datasets.DownloadManager().download(url))
-    except (OSError, ValueError) as error:
+    except (*network_errors(), ValueError, datasets.exceptions.DatasetsError) as error:
         raise InputError(
-            f"{cut(url, 300)} is not on this machine and cannot be fetched: {cut(str(error), 300)}"
+            f"{cut(url, 300)} is not on this machine and cannot be fetched: {cut(' '.join(str(error).split()), 300)}"
         ) from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ..errors import InputError, http_errors
+from ..errors import InputError, network_errors
 from ..sample import embedded
 from ..text.shown import cut, shown
 from .examined import ExaminedTokenizer
@@ -100,9 +100,8 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
         return tokenizer
     except Exception as error:
         # `tokenizers` raises a bare Exception for a tokenizer.json that it cannot read.
-        expected = isinstance(
-            error, OSError | ValueError | LookupError | TypeError | AttributeError | ImportError | StrictDataclassError
-        ) or isinstance(error, http_errors())
+        kinds = (ValueError, LookupError, TypeError, AttributeError, ImportError, StrictDataclassError)
+        expected = isinstance(error, (*network_errors(), *kinds))
         if not expected and type(error) is not Exception:
             raise
         if isinstance(error, ValueError) and "trust_remote_code" in str(error):
@@ -115,7 +114,7 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
         if isinstance(error, LookupError):
             reason = f"{error} is missing"
         if not folder.is_dir():
-            if isinstance(error, (OSError, *http_errors())):
+            if isinstance(error, network_errors()):
                 raise OSError(
                     f"There is no folder {name_or_path} here, and as a repository of the Hub it is not to be had: "
                     f"{reason}"
