@@ -161,6 +161,7 @@ def test_nothing_half_fetched_is_taken_for_whole_later(run, hub):
     assert rows == {"value": 12 * 500} and rankings["value"] > 100
 
 
+@pytest.mark.slow  # libraries try again for some time
 def test_without_a_network_there_is_one_sentence(run):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -171,6 +172,7 @@ def test_without_a_network_there_is_one_sentence(run):
             assert "some/name" in got["sentence"] or "kochatgpt_3_PPO.jsonl" in got["sentence"]
 
 
+@pytest.mark.slow  # libraries try again for some time
 def test_what_was_fetched_is_there_without_a_network(run):
     asked = "len(load_rows('Intel/orca_dpo_pairs'))", "len(load_tokenizer('skt/kogpt2-base-v2')) > 100"
     with_network = answers(run(ASK, *asked))
