@@ -83,7 +83,7 @@ def write_card(
 def _public(name: str) -> str:
     """A name that says nothing of this machine.
 
-    >>> _public("skt/kogpt2-base-v2"), _public("/home/me/models/mine"), _public(str(SAMPLE_DIR / "tiny-ko"))
+    >>> _public("skt/kogpt2-base-v2"), _public("/home/me/models/mine"), _public(embedded("tiny-ko"))
     ('skt/kogpt2-base-v2', 'mine', 'tiny-ko')
     """
     is_local = Path(name).is_absolute() or Path(name).exists() or name.startswith((".", "~")) or name.count("/") > 1
