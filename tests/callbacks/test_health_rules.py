@@ -169,6 +169,47 @@ def test_a_single_overflow_is_how_fp16_finds_its_scale():
     assert replay(log, fp16=True) == {}
 
 
+@pytest.mark.parametrize(("overflows", "told"), [(2, False), (3, True)])
+def test_under_fp16_three_infinite_norms_on_end_are_no_search_for_a_scale(overflows, told):
+    log = [{"step": step, "grad_norm": math.inf if 10 <= step < 10 + overflows else 1.0} for step in range(20)]
+    assert ("not_finite" in replay(log, fp16=True)) == told
+
+
+def test_entropy_that_was_low_from_the_start_has_not_collapsed():
+    assert replay(logged(**PPO | {"entropy": constant(0.15)})) == {}
+
+
+def test_chosen_answers_that_fall_alone_are_no_displacement():
+    log = logged(**DPO | {"rewards/chosen": ramp(0, -3), "rewards/rejected": ramp(0, 1)})
+    assert replay(log, beta=0.1) == {}
+
+
+def test_accuracy_of_the_first_steps_is_no_chance():
+    log = logged(**DPO | {"rewards/accuracies": lambda t: 0.0 if t < 0.25 else 0.6})
+    assert replay(log, beta=0.1) == {}
+
+
+def test_accuracy_that_is_lost_late_in_a_long_run_is_seen():
+    log = [{"step": step, "accuracy": 0.9 if step < 170 else 0.5, "margin": 0.1} for step in range(200)]
+    assert replay(log, max_steps=200).keys() == {"accuracy_at_chance"}
+
+
+def test_completions_of_which_some_end_now_and_then_do_end():
+    log = [{"step": step, "completions/clipped_ratio": 0.9 if step % 5 == 0 else 1.0} for step in range(STEPS)]
+    assert replay(log) == {}
+
+
+def test_one_round_without_an_end_says_nothing():
+    assert replay(rounds(eos_rate=lambda t: float(t < 1), mean_length=constant(64.0)), answer_length=20.0) == {}
+
+
+@pytest.mark.parametrize(("answer_length", "told"), [(47.0, True), (49.0, False)])
+def test_answers_that_hardly_fit_the_samples_may_not_have_ended_yet(answer_length, told):
+    """Samples of 64 tokens: an answer of more than three quarters of that says nothing of a model that goes on."""
+    log = rounds(eos_rate=constant(0.0), mean_length=constant(64.0))
+    assert ("never_ends" in replay(log, answer_length=answer_length)) == told
+
+
 def test_one_answer_that_loops_once_says_nothing():
     assert replay(rounds(repetition=lambda t: 0.45 if t == 0.5 else 0.02)) == {}
 
