@@ -64,10 +64,10 @@ def write_card(
         pipeline_tag="text-classification" if scores else "text-generation",
         tags=["trl", "trl_kochat", *method, *(["lora"] if is_adapter else [])],
     )
-    kind = "adapter" if is_adapter else "model"
+    kind = ("A reward " if scores else "An " if is_adapter else "A ") + ("adapter" if is_adapter else "model")
     parts = [
         f"# {title or folder.resolve().name}",
-        f"A {'reward ' if scores else ''}{kind} made from `{base}` by `{made_by}` with trl_kochat.",
+        f"{kind} made from `{base}` by `{made_by}` with trl_kochat.",
         *([notes] if notes else []),
         *(_of_run(record, list(data)) if record else []),
         f"## Use\n\nWith this folder as the working directory:\n\n```python\n{_snippet(base, is_adapter, scores)}\n```",
