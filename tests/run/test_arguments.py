@@ -124,3 +124,10 @@ def test_help_is_one_screen_and_help_all_has_every_flag(capsys):
             parse("some_recipe", DPOConfig, [word], presets=PRESETS)
         shown = re.findall(r"^  --(\w+)", capsys.readouterr().out, flags=re.MULTILINE)
         assert not end.value.code and len(set(shown)) >= flags and (len(shown) == 12) == (flags == 12)
+
+
+def test_a_value_of_the_wrong_kind_is_told_without_a_page_of_flags(capsys):
+    with pytest.raises(SystemExit):
+        parse("dpo_orca", DPOConfig, ["--preset", "cpu", "--learning_rate", "abc"])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) <= 3 and "--learning_rate" in lines[-1] and "'abc'" in lines[-1]

@@ -1,5 +1,6 @@
 """What is checked before the first step; each check is made to fail."""
 
+import copy
 import importlib
 import json
 from types import SimpleNamespace
@@ -8,9 +9,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from trl import ModelConfig
 
 from tests.run.test_room import lora_trainer
-from tests.tiny_lm import tiny_llama
+from tests.tiny_lm import tiny_gpt2, tiny_llama
+from trl_kochat.errors import InputError
 from trl_kochat.models import keep_4bit_gradients
 from trl_kochat.run import checks as preflight
 from trl_kochat.run.checks import (
@@ -19,6 +22,7 @@ from trl_kochat.run.checks import (
     check_lora_targets,
     check_quantized_layers,
     check_same_lora,
+    check_target_modules,
     check_tokenizer_findings,
 )
 from trl_kochat.tokenizer.findings import Finding
@@ -100,6 +104,30 @@ def test_modules_that_lora_does_not_find_are_named(capsys):
     model = get_peft_model(tiny_llama(), LoraConfig(target_modules=["q_proj", "c_attn", "v_prj"]))
     check_lora_targets(model)
     assert "the model has no module c_attn, v_prj; trained are q_proj (" in capsys.readouterr().out
+
+
+def config_alone(folder, model):
+    """A folder as it is before the weights come: what is told of it needs none."""
+    model.config.save_pretrained(folder)
+    return ModelConfig(model_name_or_path=str(folder), lora_target_modules=["q_proj", "v_proj"])
+
+
+def test_modules_of_another_family_are_told_before_the_weights_are_loaded(tmp_path):
+    model_args = config_alone(tmp_path / "gpt2", tiny_gpt2())
+    with pytest.raises(
+        InputError, match="q_proj v_proj: gpt2 has no such modules; it has c_attn, c_fc, c_proj, lm_head"
+    ):
+        check_target_modules(LoraConfig(target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"), model_args)
+
+
+@pytest.mark.parametrize("modules", ["all-linear", ["q_proj", "absent"], r".*\.v_proj"])
+@pytest.mark.parametrize("task_type", ["CAUSAL_LM", "SEQ_CLS"])
+def test_modules_of_which_some_are_there_are_left_to_the_trainer(modules, task_type, tmp_path):
+    model_args = config_alone(tmp_path / "llama", tiny_llama())
+    peft_config = LoraConfig(target_modules=modules, task_type=task_type, modules_to_save=["score"])
+    before = copy.deepcopy(peft_config)
+    check_target_modules(peft_config, model_args)
+    assert peft_config == before
 
 
 @pytest.mark.parametrize("modules", ["all-linear", ["q_proj", "mlp.up_proj"], r".*\.v_proj"])

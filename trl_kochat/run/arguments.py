@@ -17,7 +17,7 @@ from trl import ModelConfig, TrlParser
 from ..errors import InputError
 from ..processes import hush_other_processes, say
 from .presets import PRESETS, Presets, choose_preset, precision, preset_values, read_yaml
-from .short_help import short_help
+from .short_help import USAGE, short_help
 from .words import refuse_unknown
 
 
@@ -101,7 +101,8 @@ def parse(
     preset, reason = choose_preset(asked.preset or in_file.get("preset", "auto"))
 
     kinds: list[Any] = [arguments_class, config_class, ModelConfig]
-    parser = TrlParser(kinds, prog=f"{recipe}.py", allow_abbrev=False, epilog=RESUME_HELP)
+    # An own usage, since an error would print that of all flags above its sentence.
+    parser = TrlParser(kinds, prog=f"{recipe}.py", usage=USAGE, allow_abbrev=False, epilog=RESUME_HELP)
     known = {f.name for kind in kinds for f in fields(kind)}
     if {"-h", "--help"} & set(argv):
         say(short_help(recipe, known, {name: preset_values(recipe, name, presets) for name in PRESETS}), end="")

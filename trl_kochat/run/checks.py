@@ -3,6 +3,7 @@
 Errors are [`InputError`]s in a sentence or two; what may go well all the same is printed.
 """
 
+import copy
 import importlib
 import importlib.util
 import json
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import Trainer, TrainingArguments
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
+from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig
 
 from ..errors import InputError
-from ..models import refuse_what_runs_code
+from ..models import refuse_what_runs_code, saying_which_model
 from ..processes import say
 from ..tokenizer.findings import Finding
 from ..versions import check_torchao
@@ -29,19 +32,22 @@ from .room import check_output_dir, check_room
 LEAST_COMPUTE_CAPABILITY = (6, 0)
 
 
-def check_before_loading(config: TrainingArguments, model_args: ModelConfig) -> str | None:
+def check_before_loading(
+    config: TrainingArguments, model_args: ModelConfig, peft_config: PeftConfig | None
+) -> str | None:
     """What can be told before the model is loaded; gives the checkpoint to go on from (see [`find_checkpoint`]).
 
     Raises:
-        InputError: The output folder cannot be written, the model has pickled weights or code of its own, peft or 4-bit
-            is not possible here, or no checkpoint is whole.
+        InputError: The output folder cannot be written, the model has pickled weights or code of its own or none of the
+            modules to adapt, peft or 4-bit is not possible here, or no checkpoint is whole.
     """
     check_output_dir(str(config.output_dir))
-    refuse_what_runs_code(
-        str(model_args.model_name_or_path), trust_remote_code=getattr(config, "trust_remote_code", False)
-    )
+    trust_remote_code = bool(getattr(config, "trust_remote_code", False))
+    refuse_what_runs_code(str(model_args.model_name_or_path), trust_remote_code=trust_remote_code)
     if model_args.use_peft:
         check_torchao()
+    if peft_config is not None:
+        check_target_modules(peft_config, model_args, trust_remote_code=trust_remote_code)
     if model_args.load_in_4bit or model_args.load_in_8bit:
         check_bitsandbytes()
     checkpoint = find_checkpoint(str(config.output_dir), config.resume_from_checkpoint)
@@ -66,6 +72,42 @@ def check_before_training(
     check_room(trainer)
     if trainer.args.should_save:
         leave_earlier_run(trainer.args, start, dry_run=arguments.dry_run)
+
+
+def check_target_modules(peft_config: PeftConfig, model_args: ModelConfig, *, trust_remote_code: bool = False) -> None:
+    """Put the adapter on an empty shell of the model, so that modules of another family are told before loading.
+
+    A model that is no causal language model is left to PEFT.
+
+    Raises:
+        InputError: The model has none of the modules that LoRA was asked for.
+    """
+    name = str(model_args.model_name_or_path)
+    with saying_which_model(name, trust_remote_code=trust_remote_code):
+        config = AutoConfig.from_pretrained(
+            name, revision=model_args.model_revision, trust_remote_code=trust_remote_code
+        )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config)
+    layers = {
+        path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))
+    }
+    targets: Any = copy.deepcopy(peft_config)
+    targets.task_type, targets.modules_to_save = None, None  # of the trainer's own model
+    try:
+        with torch.device("meta"):
+            get_peft_model(model, targets)
+    except ValueError as error:
+        if "not found in the base model" not in str(error):
+            raise
+        asked: Any = model_args.lora_target_modules
+        asked = asked if isinstance(asked, str) else " ".join(asked or ())
+        raise InputError(
+            f"--lora_target_modules {asked}: {Path(name).name} has no such modules; it has {', '.join(sorted(layers))}, "
+            "and all-linear takes every one but the output layer."
+        ) from error
 
 
 def check_bitsandbytes() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 
+USAGE = "%(prog)s [--config FILE.yaml] [--FLAG VALUE ...]"
 # Flag -> what is said of it; of several in one entry the first that the recipe takes is shown.
 OFTEN: tuple[dict[str, str], ...] = (
     {"preset": "cpu, gpu, or auto: gpu where there is a CUDA device"},
@@ -35,7 +36,7 @@ def short_help(recipe: str, known: Collection[str], presets: Mapping[str, Mappin
     """
     parser = argparse.ArgumentParser(
         prog=f"{recipe}.py",
-        usage="%(prog)s [--config FILE.yaml] [--FLAG VALUE ...]",
+        usage=USAGE,
         add_help=False,
         epilog=f"--help_all lists all {len(known)}. A flag is a key of --config FILE.yaml, too: preset < file < flags.",
     )
