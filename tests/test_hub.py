@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from tests.conftest import ASSETS
 from tests.hub import Hub, serving
 from tests.tiny_lm import tiny_tokenizer
 from trl_kochat.data.load import COURSE_FILES, COURSE_URL
@@ -34,9 +35,12 @@ def parquet(rows):
     return buffer.getvalue()
 
 
-def kogpt2(folder, assets=None):
+SMALL = {"n_embd": 64, "n_layer": 2, "n_head": 2}
+
+
+def kogpt2(folder, assets=None, *, shape=SMALL):
     """Files of a model with KoGPT2's layout: `config.json` of type gpt2, a `tokenizer.json` that is not byte-level GPT-2,
-    and no `tokenizer_config.json`. The weights are random, in KoGPT2's shape but for its width and depth."""
+    and no `tokenizer_config.json`. The weights are random; without a shape given, a few of them."""
     torch.manual_seed(0)
     if assets is None:
         tiny_tokenizer().save_pretrained(folder)
@@ -46,16 +50,20 @@ def kogpt2(folder, assets=None):
     else:
         (folder / "tokenizer.json").write_bytes((assets / "kogpt2-base-v2" / "tokenizer.json").read_bytes())
         vocabulary = 51_200
-    config = GPT2Config(vocab_size=vocabulary, n_embd=64, n_layer=2, n_head=2, n_positions=1024)
+    config = GPT2Config(vocab_size=vocabulary, n_positions=1024, **shape)
     GPT2LMHeadModel(config).save_pretrained(folder)
     names = ("config.json", "tokenizer.json", "model.safetensors", "generation_config.json")
     return {name: (folder / name).read_bytes() for name in names}
 
 
+def real_files():
+    """The folder with KoGPT2's own tokenizer, or `None`: then one made here has to do."""
+    return ASSETS if ASSETS.is_dir() else None
+
+
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    real = Path(os.environ.get("TRL_KOCHAT_ASSETS", ROOT.parent / "shared" / "assets"))
-    files = kogpt2(tmp_path_factory.mktemp("kogpt2"), real if real.is_dir() else None)
+    files = kogpt2(tmp_path_factory.mktemp("kogpt2"), real_files())
     hub = Hub(cut={"cut.parquet", "course/kochatgpt_2_RM.jsonl"}, gated={"some/gated"})
     hub.add("models", "skt/kogpt2-base-v2", files)
     hub.add("models", "skt/kogpt2-base-v2", files, revision="v2")
@@ -194,19 +202,20 @@ RECIPES = {
 
 @pytest.mark.slow
 def test_the_recipes_run_with_the_names_of_the_gpu_presets(run, hub, tmp_path):
+    """On random weights of KoGPT2's true shape."""
     kept, hub.cut = hub.cut, set()
+    small = hub.repositories["models", "skt/kogpt2-base-v2"]["main"]
+    (tmp_path / "true").mkdir()
+    hub.add("models", "skt/kogpt2-base-v2", kogpt2(tmp_path / "true", real_files(), shape={}))  # GPT2Config's own
     try:
         for recipe, rows in RECIPES.items():
             words = [recipe, "--preset", "cpu", "--model_name_or_path", "skt/kogpt2-base-v2", "--max_steps", "1"]
+            words += ["--dataset_name", *rows, "--warmup_steps", "0", "--save_strategy", "no"]
             words += [
-                "--dataset_name",
-                *rows,
-                "--warmup_steps",
-                "0",
-                "--save_strategy",
-                "no",
                 "--eval_fraction",
-                "0.3",
+                "0.3" if recipe == "dpo_orca" else "0.02",
+                "--per_device_train_batch_size",
+                "2",
             ]
             words += [] if recipe == "ppo_kochatgpt" else ["--lora_target_modules", "all-linear"]
             result = run("import sys; from trl_kochat.cli import main; sys.exit(main(sys.argv[1:]))", *words)
@@ -214,3 +223,4 @@ def test_the_recipes_run_with_the_names_of_the_gpu_presets(run, hub, tmp_path):
             assert (tmp_path / "runs" / recipe / "adapter_model.safetensors").is_file()
     finally:
         hub.cut = kept
+        hub.add("models", "skt/kogpt2-base-v2", small)
