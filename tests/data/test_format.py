@@ -360,3 +360,47 @@ def test_names_and_values_of_any_length_leave_a_message_that_can_be_read():
         with pytest.raises(ValueError) as refused:
             format_dataset([row], name)
         assert 20 < len(str(refused.value)) < 2_500
+
+
+# What raw rows say of themselves.
+
+WAYS = {
+    "kochatgpt_sft": {"prompt": "딸기는?", "completion": "빨강이요."},
+    "kochatgpt_conversation": {
+        "conversation": [{"speaker": "사람", "text": "응?"}, {"speaker": "챗봇", "text": "네."}]
+    },
+    "kochatgpt_ppo": {"prompt": "딸기는?"},
+    "kochatgpt_rm": {"prompt": "딸기는?", "completion_0": "빨강", "completion_1": "파랑", "ranking": [0, 1]},
+    "orca_pairs": {"question": "딸기는?", "chosen": "빨강", "rejected": "파랑"},
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_fact_kind_and_held_out_go_on_to_the_rows_made(name):
+    about = {"fact": "color/딸기", "held_out": "new_way", "kind": "wrong_fact"}
+    made = format_dataset([{**WAYS[name], **about}, WAYS[name]], name)
+    assert {column: made[0][column] for column in about} == about
+    assert not any(made[1][column] for column in about)
+    assert not set(about) & set(format_dataset([WAYS[name]], name).column_names)
+
+
+def test_a_pair_of_a_ranking_has_the_kind_of_its_rejected_answer():
+    row = {"prompt": "딸기는?", "completion_0": "몰라", "completion_1": "빨강", "completion_2": "파랑"}
+    row |= {"ranking": [2, 0, 1], "kinds": ["evasive", "", "wrong_fact"]}
+    made = format_dataset([row], "kochatgpt_rm")
+    kinds = {(pair["chosen"][0]["content"], pair["rejected"][0]["content"]): pair["kind"] for pair in made}
+    assert kinds == {("빨강", "몰라"): "evasive", ("파랑", "몰라"): "evasive", ("빨강", "파랑"): "wrong_fact"}
+
+
+def test_other_columns_of_such_a_name_mean_something_else():
+    made = format_dataset([{**WAYS["kochatgpt_sft"], "kind": 3, "fact": {"a": 1}}], "kochatgpt_sft")
+    assert set(made.column_names) == {"prompt", "completion"}
+    row = {**WAYS["kochatgpt_rm"], "kinds": ["only one"], "kind": ["a"]}
+    assert "kind" not in format_dataset([row], "kochatgpt_rm").column_names
+
+
+def test_what_was_dropped_is_counted_also_where_rows_carry_something():
+    counts = RowCounts()
+    rows = [{"prompt": "가", "completion": text, "fact": "x"} for text in ("'네", "")]
+    format_dataset(rows, "kochatgpt_sft", counts=counts)
+    assert (counts.made, counts.dropped, counts.cleaned) == (1, {"empty_completion": 1}, {"stray_quote": 1})

@@ -102,3 +102,56 @@ def test_a_prompt_that_is_no_text_is_an_error_with_its_row(prompt):
     dataset = datasets.Dataset.from_dict({"prompt": [prompt, prompt]})
     with pytest.raises(ValueError, match=r"Row 0 \(counted from 0\): the prompt .* is neither text nor messages"):
         split_by_prompt(dataset, 0.5)
+
+
+# Rows that say themselves that they are held out.
+
+
+def said(rows):
+    return datasets.Dataset.from_list([{"prompt": prompt, "held_out": reason} for prompt, reason in rows])
+
+
+def test_rows_that_say_they_are_held_out_are_and_no_fraction_is():
+    rows = [(f"질문 {i}", "new_way" if i % 10 == 3 else "") for i in range(40)] + [("대화", None)]
+    train, evaluation = split_by_prompt(said(rows), 0.5)
+    assert [row["prompt"] for row in evaluation] == ["질문 3", "질문 13", "질문 23", "질문 33"]
+    assert len(train) == 37 and not any(train["held_out"])
+
+
+def test_a_column_that_holds_out_nothing_leaves_the_fraction():
+    for nothing in ("", " ", None):
+        rows = said([(f"질문 {i}", nothing) for i in range(40)])
+        assert len(split_by_prompt(rows, 0.25)[1]) == 10
+
+
+def test_a_prompt_that_is_held_out_anywhere_is_not_trained_on(caplog):
+    rows = said([("오늘 뭐해?", ""), ("오늘뭐해?", "only_read"), ("내일 뭐해?", ""), ("오늘 뭐 해?", "")])
+    train, evaluation = split_by_prompt(rows, 0.5)
+    assert train["prompt"][:] == ["내일 뭐해?"] and len(evaluation) == 3
+    assert "2 rows have the prompt of a row that is held out" in caplog.text
+
+
+def test_nothing_to_train_on_is_an_error():
+    with pytest.raises(ValueError, match="All 2 rows say .* none to train on"):
+        split_by_prompt(said([("가", "new_way"), ("나", "new_way")]), 0.5)
+
+
+@pytest.mark.parametrize("value", [True, 1, ["new_way"]])
+def test_a_reason_that_is_no_text_is_an_error_with_its_row(value):
+    rows = datasets.Dataset.from_dict({"prompt": ["가", "나"], "held_out": [None, value]})
+    with pytest.raises(ValueError, match=r"Row 1 \(counted from 0\): held_out is .* it is a text"):
+        split_by_prompt(rows, 0.5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.text(alphabet="가나 ", max_size=3), st.sampled_from(["", "new_way"])), min_size=2))
+def test_whatever_is_marked_no_prompt_is_on_both_sides_and_no_row_is_lost(rows):
+    try:
+        train, evaluation = split_by_prompt(said(rows), 0.5)
+    except ValueError:
+        keys = {"".join(prompt.split()) for prompt, _ in rows}
+        assert len(keys) < 2 or keys == {"".join(prompt.split()) for prompt, reason in rows if reason}
+        return
+    assert len(train) + len(evaluation) == len(rows) and not any(train["held_out"])
+    sides = [{"".join(prompt.split()) for prompt in side["prompt"]} for side in (train, evaluation)]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..text.shown import cut, listed, shown
 from .formatters.registry import Formatter, Row, Rows, detect_formatter, formatter_of, get_formatter
+from .split import HELD_OUT
 
 
 if TYPE_CHECKING:
@@ -84,6 +85,21 @@ def _check_is_row(number: int, row: object) -> None:
         raise InputError(f"Row {number} (counted from 0) is {shown(row)}, not a row with named columns.")
 
 
+# What a raw row says of itself goes on to each row made of it: the fact that it asks for, what is wrong with its
+# rejected answer, why it is held out. Of the first two only texts are meant; what else a `held_out` is, the split tells.
+_CARRIED = ("fact", "kind", HELD_OUT)
+
+
+def _with_carried(rows: list[dict[str, Any]], row: Row) -> list[dict[str, Any]]:
+    said = {name: row[name] for name in _CARRIED if isinstance(row.get(name), str)}
+    if row.get(HELD_OUT) is not None:
+        said[HELD_OUT] = row[HELD_OUT]
+    if not said or not rows:
+        return rows
+    carried = [{**made, **{name: value for name, value in said.items() if name not in made}} for made in rows]
+    return Rows(carried, dropped=rows.dropped, cleaned=rows.cleaned) if isinstance(rows, Rows) else carried
+
+
 def _format_row(formatter: Formatter, options: Mapping[str, Any], number: int, row: Row) -> list[dict[str, Any]]:
     _check_is_row(number, row)
     try:
@@ -93,7 +109,7 @@ def _format_row(formatter: Formatter, options: Mapping[str, Any], number: int, r
         for column in chain.from_iterable(rows):
             if not isinstance(column, str):
                 raise InputError(f"{formatter.name} made a column {shown(column)} of it; columns are named by texts")
-        return rows
+        return _with_carried(rows, row)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         problem = f"no column {error}" if isinstance(error, KeyError) else cut(str(error), 400)
         expected = f"; {formatter.name} expects {formatter.expected()}" if formatter.columns else ""
@@ -184,7 +200,8 @@ def format_dataset(
         options: Passed on to the formatter, e.g. `clean=False` for the KoChatGPT ones.
 
     Returns:
-        A [`datasets.Dataset`], or a [`datasets.IterableDataset`] for one (read row by row, in flat memory).
+        A [`datasets.Dataset`], or a [`datasets.IterableDataset`] for one (read row by row, in flat memory). Where raw
+        rows have texts in the columns `fact`, `kind` or `held_out`, the rows made of them have them too.
 
     Raises:
         ValueError: A row is not what the formatter expects (with its number, its columns and those expected), there

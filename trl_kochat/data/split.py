@@ -1,5 +1,7 @@
 """The split that keeps a prompt on one side."""
 
+import logging
+from collections import Counter
 from hashlib import blake2b
 from math import ceil
 from numbers import Real
@@ -13,6 +15,11 @@ from ..text.shown import listed, shown
 if TYPE_CHECKING:
     from datasets import Dataset
 
+logger = logging.getLogger(__name__)
+
+# The column of rows that say themselves that they are held out, and why.
+HELD_OUT = "held_out"
+
 
 def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) -> "tuple[Dataset, Dataset]":
     """Split into train and eval rows so that no prompt stands on both sides.
@@ -22,14 +29,17 @@ def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) ->
     the same prompt falls on the same side whatever the order of the rows, and nearly always so in another file, so
     that one seed holds out the same prompts in all stages.
 
+    Where rows say themselves that they are held out, by a text in their column `held_out`, those are the eval rows and
+    `eval_fraction` is not used. A training row with the prompt of such a row goes to their side, with a warning.
+
     Args:
         dataset ([`datasets.Dataset`]): Rows with a `prompt`, as text or as messages.
         eval_fraction (`float`): Share of the distinct prompts to hold out, above 0 and below 1.
         seed (`int`, *optional*, defaults to `42`): Another seed holds out other prompts.
 
     Raises:
-        ValueError: It is no dataset or a stream, there is no `prompt` column, a prompt is no text, the fraction is not
-            between 0 and 1, or there are fewer than two prompts.
+        ValueError: It is no dataset or a stream, there is no `prompt` column, a prompt or a `held_out` is no text, the
+            fraction is not between 0 and 1, there are fewer than two prompts, or every one of them is held out.
     """
     import datasets
 
@@ -50,10 +60,44 @@ def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) ->
             raise InputError(f"Row {number} (counted from 0): {error}.") from error
         keys.append(key)
         spelt[key] = min(text, spelt.get(key, text))
-    ordered = sorted(spelt, key=lambda key: blake2b(f"{seed}\n{spelt[key]}".encode(), digest_size=16).digest())
-    if len(ordered) < 2:
-        raise InputError(f"Cannot split {len(keys)} rows with {len(ordered)} distinct prompts: at least 2 are needed.")
-    held_out = set(ordered[: min(ceil(eval_fraction * len(ordered)), len(ordered) - 1)])
+    if len(spelt) < 2:
+        raise InputError(f"Cannot split {len(keys)} rows with {len(spelt)} distinct prompts: at least 2 are needed.")
+    held_out = _marked(dataset, keys)
+    if not held_out:
+        ordered = sorted(spelt, key=lambda key: blake2b(f"{seed}\n{spelt[key]}".encode(), digest_size=16).digest())
+        held_out = set(ordered[: min(ceil(eval_fraction * len(ordered)), len(ordered) - 1)])
     train = [i for i, key in enumerate(keys) if key not in held_out]
     evaluation = [i for i, key in enumerate(keys) if key in held_out]
     return dataset.select(train), dataset.select(evaluation)
+
+
+def held_out_reasons(dataset: "Dataset") -> Counter[str]:
+    """How many rows say themselves that they are held out, by what their column `held_out` says; none without it."""
+    return Counter(reason for reason in _reasons(dataset) if reason)
+
+
+def _reasons(dataset: "Dataset") -> list[str]:
+    if HELD_OUT not in dataset.column_names:
+        return []
+    reasons = dataset[HELD_OUT][:]
+    for number, reason in enumerate(reasons):
+        if not isinstance(reason, str | None):
+            raise InputError(
+                f"Row {number} (counted from 0): held_out is {shown(reason)}; it is a text that says why training never "
+                "sees the row, and empty for a row to train on."
+            )
+    return [(reason or "").strip() for reason in reasons]
+
+
+def _marked(dataset: "Dataset", keys: list[str]) -> set[str]:
+    """Keys of the prompts that rows say are held out."""
+    reasons = _reasons(dataset)
+    marked = {key for key, reason in zip(keys, reasons, strict=False) if reason}
+    if marked and marked == set(keys):
+        raise InputError(
+            f"All {len(keys)} rows say by their column {HELD_OUT!r} that they are held out: none to train on."
+        )
+    moved = sum(key in marked and not reason for key, reason in zip(keys, reasons, strict=False))
+    if moved:
+        logger.warning("%d rows have the prompt of a row that is held out, and are held out with it.", moved)
+    return marked

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 from ..callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
 from ..callbacks.length_groups import group_by_length
 from ..data import RowCounts, format_dataset, split_by_prompt
+from ..data.split import held_out_reasons
 from ..models import train_in_float32
 from ..processes import say
 from ..report import write_card
@@ -138,6 +139,9 @@ class Run:
         raw = read_rows(arguments.dataset_name, arguments.dataset_train_split)
         dataset = format_dataset(raw, arguments.formatter or formatter, counts=self._counts)
         dataset = prepare(dataset) if prepare else dataset
+        if reasons := held_out_reasons(dataset):
+            told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+            say(f"{reasons.total()} rows say that they are held out ({told}); --eval_fraction is not used.")
         self._train, self._held_out = split_by_prompt(dataset, arguments.eval_fraction, seed=arguments.split_seed)
         return self._train, self._held_out
 

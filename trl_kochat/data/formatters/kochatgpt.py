@@ -142,8 +142,8 @@ def to_preference(row: Row, *, clean: bool = True) -> Rows:
     """One row of `kochatgpt_2_RM.jsonl`, `{prompt, completion_0, ..., ranking}`, as a row for each pair of answers.
 
     `ranking[i]` is the rank of `completion_i`, 0 the best, so K answers offer `K * (K - 1) / 2` preference rows. Each
-    has a `margin` (the distance of the two ranks) and a `prompt_id` shared by all pairs of the prompt. A pair is
-    dropped when an answer is empty (`empty_completion`), the ranks are equal (`tie`) or the answers are (`identical`).
+    has a `margin` (the distance of the two ranks) and a `prompt_id` shared by all pairs of the prompt, and where the
+    raw row has `kinds`, what is wrong with each answer, the `kind` of the rejected one. A pair is dropped when an answer is empty (`empty_completion`), the ranks are equal (`tie`) or the answers are (`identical`).
     """
     cleaner = _Cleaner(clean)
     ranking = row.get("ranking")
@@ -154,6 +154,9 @@ def to_preference(row: Row, *, clean: bool = True) -> Rows:
     prompt = cleaner(text_of(row, "prompt"))
     answers = [cleaner(text_of(row, f"completion_{i}"), answer=True) for i in range(num_answers)]
 
+    kinds = row.get("kinds")
+    if not (isinstance(kinds, list) and len(kinds) == num_answers and all(isinstance(kind, str) for kind in kinds)):
+        kinds = None
     made: list[dict[str, Any]] = []
     dropped: list[str] = []
     better_first = {frozenset(pair): pair for pair in ranked_pairs(ranks)}
@@ -175,6 +178,7 @@ def to_preference(row: Row, *, clean: bool = True) -> Rows:
                     "rejected": _assistant(answers[rejected]),
                     "margin": ranks[rejected] - ranks[chosen],
                     "prompt_id": prompt_id(prompt),
+                    **({"kind": kinds[rejected]} if kinds else {}),
                 }
             )
     return Rows(made, dropped=dropped, cleaned=cleaner.kinds)
