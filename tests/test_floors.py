@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "trl_kochat"
 
 FLOORS = {
     "errors": -1,  # under everything: each room raises it
+    "findings": 0,
     "plugins": 0,
     "processes": 0,
     "sample": 0,

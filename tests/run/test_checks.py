@@ -14,6 +14,7 @@ from trl import ModelConfig
 from tests.run.test_room import lora_trainer
 from tests.tiny_lm import tiny_gpt2, tiny_llama
 from trl_kochat.errors import InputError
+from trl_kochat.findings import Finding
 from trl_kochat.models import keep_4bit_gradients
 from trl_kochat.run import checks as preflight
 from trl_kochat.run.checks import (
@@ -25,7 +26,6 @@ from trl_kochat.run.checks import (
     check_target_modules,
     check_tokenizer_findings,
 )
-from trl_kochat.tokenizer.findings import Finding
 
 
 # 4-bit

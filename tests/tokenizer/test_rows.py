@@ -11,7 +11,7 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 from tests.tokenizers import byte_fallback, kogpt2_like, qwen_like
 from trl_kochat.tokenizer import check_tokenizer, load_tokenizer, tokenize_dataset, tokenize_rows
 from trl_kochat.tokenizer.examined import ExaminedTokenizer
-from trl_kochat.tokenizer.rows import check_rows
+from trl_kochat.tokenizer.rows import check_encoded_rows
 
 
 PROMPTS = ["오늘 미세먼지 어때?", "불고기용 고기 한우에요?", "파이썬이 뭐야?\n자세히", ""]
@@ -370,7 +370,7 @@ TEXT = st.text(st.sampled_from("안녕걔@ ㅋ😀a.\n\u1112\u1161"), max_size=1
 @given(pairs=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4), max_length=st.integers(1, 60))
 def test_any_rows_can_be_checked(tokenizer, pairs, max_length):
     rows = [{"prompt": user(p), "chosen": assistant(c), "rejected": assistant(r)} for p, c, r in pairs]
-    for finding in check_rows(ExaminedTokenizer(tokenizer), rows, max_length):
+    for finding in check_encoded_rows(ExaminedTokenizer(tokenizer), rows, max_length):
         share = finding.measured.get("share", finding.measured.get("rate", 0))
         assert 0 <= share <= 1
     for row in tokenize_rows(tokenizer, rows):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from transformers import PreTrainedTokenizerBase
 
-    from ..tokenizer import Finding
+    from ..findings import Finding
 
 MAX_LENGTH = 1024
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
@@ -85,8 +85,8 @@ def _examine(
     """The tokenizer as AutoTokenizer and as load_tokenizer give it, what was found in it, and what in the rows."""
     from transformers import AutoConfig
 
+    from ..findings import worst_first
     from ..tokenizer import check_tokenizer, fix_tokenizer
-    from ..tokenizer.findings import worst_first
     from ..tokenizer.load import load_as_auto
 
     loaded = load_as_auto(args.model, trust_remote_code=args.trust_remote_code)

@@ -19,9 +19,9 @@ from transformers.pytorch_utils import Conv1D
 from trl import ModelConfig
 
 from ..errors import InputError
+from ..findings import Finding
 from ..models import refuse_what_runs_code, saying_which_model
 from ..processes import say
-from ..tokenizer.findings import Finding
 from ..versions import check_torchao
 from .arguments import RecipeArguments
 from .checkpoints import find_checkpoint, leave_earlier_run

@@ -1,8 +1,8 @@
 """Tokenizers loaded right, checked and repaired, with the chat templates of this package."""
 
 from ..encode import TokenizedRow, tokenize_dataset, tokenize_rows
+from ..findings import Finding
 from .check import check_tokenizer
-from .findings import Finding
 from .fix import fix_tokenizer
 from .load import load_tokenizer, load_tokenizer_with_findings
 from .pipeline import unicode_form

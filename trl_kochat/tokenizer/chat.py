@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from ..encode import render
 from ..errors import InputError
+from ..findings import Finding, Severity
 from ..text.shown import cut
 from .examined import ExaminedTokenizer
-from .findings import Finding, Severity
 
 
 # Words that no template contains.

@@ -6,9 +6,9 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..encode import Row
 from ..errors import InputError
+from ..findings import Finding, worst_first
 from .chat import check_template
 from .examined import ExaminedTokenizer
-from .findings import Finding, worst_first
 from .pipeline import (
     check_characters,
     check_hangul,
@@ -18,7 +18,7 @@ from .pipeline import (
     check_pipeline,
     check_text_specials,
 )
-from .rows import check_rows
+from .rows import check_encoded_rows
 from .special_tokens import check_model, check_special_tokens
 
 
@@ -61,7 +61,7 @@ def check_tokenizer(
         raise InputError(f"max_length is {max_length}; it must be 1 or more tokens, or None.")
     examined = ExaminedTokenizer(tokenizer, model)
     found = findings_of(examined)
-    return worst_first([*found, *check_rows(examined, rows, max_length)]) if rows is not None else found
+    return worst_first([*found, *check_encoded_rows(examined, rows, max_length)]) if rows is not None else found
 
 
 def findings_of(examined: ExaminedTokenizer) -> list[Finding]:

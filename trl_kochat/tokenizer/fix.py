@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from ..errors import InputError
+from ..findings import Finding, worst_first
 from .check import findings_of
 from .examined import ROLES, ExaminedTokenizer, as_ids
-from .findings import Finding, worst_first
 from .special_tokens import better_token, configs_of, disagreements, is_role_only
 
 

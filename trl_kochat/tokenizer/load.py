@@ -10,10 +10,10 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import InputError, network_errors
+from ..findings import Finding
 from ..sample import embedded
 from ..text.shown import cut, shown
 from .examined import ExaminedTokenizer
-from .findings import Finding
 from .fix import repair
 from .origin import Origin
 from .templates import set_chat_template

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
+from ..findings import Finding
 from ..text.normalize import UnicodeForm
 from .examined import ExaminedTokenizer, surviving_syllables
-from .findings import Finding
 from .origin import is_rebuilt_class
 from .probes import CHARACTERS, JAMO, PIPELINE, SENTENCES, common_syllables
 from .special_tokens import MARKUP

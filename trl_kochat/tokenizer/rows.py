@@ -14,8 +14,8 @@ from ..encode import (
     texts_of,
     tokenize_rows,
 )
+from ..findings import Finding, Severity
 from .examined import ExaminedTokenizer
-from .findings import Finding, Severity
 from .probes import HANGUL
 from .special_tokens import counted, learned_positions
 
@@ -26,7 +26,7 @@ NOTABLE = 0.01
 COST_SAMPLE = 4_000
 
 
-def check_rows(examined: ExaminedTokenizer, rows: Sequence[Row], max_length: int | None) -> Iterator[Finding]:
+def check_encoded_rows(examined: ExaminedTokenizer, rows: Sequence[Row], max_length: int | None) -> Iterator[Finding]:
     rows = checked_rows(rows)
     if not rows:
         return

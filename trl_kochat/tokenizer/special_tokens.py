@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from ..findings import Finding
 from .examined import ROLES, ExaminedTokenizer, as_ids, config_of
-from .findings import Finding
 
 
 # Spellings that end a text in published models. Used only when exactly one of them is a special token.
