@@ -4,16 +4,15 @@ import copy
 import inspect
 import logging
 import pickle
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..text.shown import cut, listed, shown
-from .formatters.registry import Formatter, Row, Rows, detect_formatter, formatter_of, get_formatter
+from .formatters.registry import Formatter, detect_formatter, formatter_of, get_formatter
+from .rows import Row, RowCounts, Rows
 from .split import HELD_OUT
 
 
@@ -25,59 +24,6 @@ logger = logging.getLogger(__name__)
 
 # Rows formatted at a time: large enough that Arrow conversion is cheap, small enough that memory stays flat.
 CHUNK_ROWS = 2_000
-
-
-@dataclass
-class RowCounts:
-    """What became of raw rows: `made` plus all of `dropped` is what the rows read had to offer.
-
-    A raw row offers one TRL row, a ranking of K answers `K * (K - 1) / 2`, a dialogue one for each answer.
-    """
-
-    read: int = 0
-    made: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    cleaned: Counter[str] = field(default_factory=Counter)
-
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        """Count one raw row and what was made of it, in place."""
-        self.read += 1
-        self.made += len(rows)
-        if isinstance(rows, Rows):
-            self.dropped += rows.dropped
-            self.cleaned += rows.cleaned
-        elif not rows:
-            self.dropped["nothing_to_learn"] += 1
-
-    def update(self, other: "RowCounts") -> None:
-        """Add another count to this one, in place."""
-        self.read += other.read
-        self.made += other.made
-        self.dropped += other.dropped
-        self.cleaned += other.cleaned
-
-    def restart(self, before: "RowCounts") -> None:
-        """Go back to an earlier count, in place: a stream is read anew on each pass, and a trainer looks ahead."""
-        self.read, self.made = before.read, before.made
-        self.dropped, self.cleaned = before.dropped.copy(), before.cleaned.copy()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The counts as the run report has them."""
-        return {
-            "read": self.read,
-            "made": self.made,
-            "dropped": dict(self.dropped.most_common()),
-            "cleaned": dict(self.cleaned.most_common()),
-        }
-
-    def __str__(self) -> str:
-        def told(kinds: Counter[str]) -> str:
-            return f" ({', '.join(f'{kind} {count:,}' for kind, count in kinds.most_common())})" if kinds else ""
-
-        return (
-            f"{self.read:,} rows read, {self.made:,} made, {self.dropped.total():,} dropped{told(self.dropped)}, "
-            f"{self.cleaned.total():,} texts mended{told(self.cleaned)}"
-        )
 
 
 def _check_is_row(number: int, row: object) -> None:

@@ -3,7 +3,8 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from .registry import Formatter, Rows, detect_formatter, formatter, formatter_names, get_formatter
+from ..rows import Rows
+from .registry import Formatter, detect_formatter, formatter, formatter_names, get_formatter
 
 
 __all__ = [

@@ -15,7 +15,8 @@ from ...text.normalize import is_blank
 from ...text.prompts import prompt_id
 from ...text.shown import shown
 from ..ranking import check_ranks, ranked_pairs
-from .registry import Row, Rows, formatter, text_of
+from ..rows import Row, Rows, text_of
+from .registry import formatter
 
 
 USER, ASSISTANT = "사람", "챗봇"

@@ -6,7 +6,8 @@ from typing import Any
 from ...errors import InputError
 from ...text.normalize import is_blank
 from ...text.shown import shown
-from .registry import Row, Rows, formatter, text_of
+from ..rows import Row, Rows, text_of
+from .registry import formatter
 
 
 # Answer columns of the dataset today, and before its columns were renamed (as the DPO post uses them).

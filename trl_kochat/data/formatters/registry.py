@@ -1,41 +1,17 @@
 """What a formatter is, and where formatters are found by name or by columns."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from ...errors import InputError
 from ...plugins import entry_points_of, function_of_file, load_entry_point, names_function_of_file
-from ...text.normalize import refuse_half_characters
 from ...text.shown import listed, shown
+from ..rows import Row, RowType
 
 
 logger = logging.getLogger(__name__)
-
-Row = Mapping[str, Any]
-# The dataset types of TRL that a formatter can make (https://huggingface.co/docs/trl/dataset_formats).
-RowType = Literal["prompt_only", "prompt_completion", "preference", "language_modeling", "unpaired_preference"]
-
-
-class Rows(list[dict[str, Any]]):
-    """The TRL rows made of one raw row, with a count of what was dropped and what was cleaned on the way.
-
-    A formatter may also return a plain list; an empty one then counts as one row dropped for `nothing_to_learn`.
-
-    Args:
-        rows (`Iterable[dict]`): The rows made.
-        dropped (`Iterable[str]`): One reason for each row that could have been made and was not.
-        cleaned (`Iterable[str]`): One kind for each change made to a text.
-    """
-
-    def __init__(
-        self, rows: Iterable[dict[str, Any]] = (), *, dropped: Iterable[str] = (), cleaned: Iterable[str] = ()
-    ) -> None:
-        super().__init__(rows)
-        self.dropped = Counter(dropped)
-        self.cleaned = Counter(cleaned)
 
 
 @dataclass(frozen=True)
@@ -185,17 +161,3 @@ def detect_formatter(columns: Iterable[str]) -> str:
         )
     expected = "; ".join(f"{one.name}: {one.expected()}" for one in _every_formatter() if one.columns)
     raise InputError(f"No formatter knows the columns {told}. Expected {expected}.")
-
-
-def text_of(row: Row, column: str) -> str:
-    """The text in a column, or `ValueError` saying what is there instead."""
-    if row.get(column) is None:
-        raise InputError(f"column {column!r} is {'None' if column in row else 'missing'}")
-    text = row[column]
-    if not isinstance(text, str):
-        raise InputError(f"column {column!r} holds {shown(text)}, a {type(text).__name__}, not text")
-    try:
-        refuse_half_characters(text)
-    except ValueError as error:
-        raise InputError(f"column {column!r} holds {error}") from error
-    return text
