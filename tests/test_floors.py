@@ -16,6 +16,7 @@ FLOORS = {
     "plugins": 0,
     "processes": 0,
     "sample": 0,
+    "score_head": 0,
     "startup": 0,
     "text": 0,
     "versions": 0,

@@ -32,6 +32,7 @@ _PUBLIC = {
     "PPOConfig": "ppo",
     "PPOTrainer": "ppo",
     "Run": "run",
+    "give_score_head": "score_head",
 }
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "formatter",
     "formatter_names",
     "get_formatter",
+    "give_score_head",
     "load_rows",
     "load_tokenizer",
     "response_logps",
@@ -90,4 +92,5 @@ if TYPE_CHECKING:
     from .measure.logps import dpo_loss, response_logps
     from .ppo import PPOConfig, PPOTrainer
     from .run import Run
+    from .score_head import give_score_head
     from .tokenizer import check_tokenizer, fix_tokenizer, load_tokenizer, save_portable, set_chat_template

@@ -13,11 +13,18 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from peft import PeftConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
-from transformers import CONFIG_MAPPING, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from .errors import InputError, network_errors
 from .sample import embedded
+from .score_head import give_score_head
 from .versions import check_torchao
 
 
@@ -217,7 +224,7 @@ def load_base(
         kwargs: Passed to `from_pretrained`, such as `num_labels` or `revision`.
 
     Raises:
-        ValueError: The weights are broken, or pickled, or the model needs code of its own.
+        ValueError: The weights are broken, or pickled, or the model needs code of its own, or it cannot have a head.
         OSError: The model is neither on this machine nor to be had.
     """
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -236,6 +243,9 @@ def load_base(
         )
     try:
         with saying_which_model(name_or_path, trust_remote_code=trust_remote_code):
+            if auto_class is AutoModelForSequenceClassification:
+                where = {key: kwargs[key] for key in ("revision", "subfolder", "cache_dir") if key in kwargs}
+                give_score_head(AutoConfig.from_pretrained(name_or_path, trust_remote_code=trust_remote_code, **where))
             return auto_class.from_pretrained(
                 name_or_path,
                 dtype=dtype,

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-from trl import ModelConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MambaConfig
+from trl import ModelConfig, RewardConfig, SFTConfig
 
 from tests.run.test_room import lora_trainer
 from tests.tiny_lm import tiny_gpt2, tiny_llama
@@ -18,6 +18,7 @@ from trl_kochat.findings import Finding
 from trl_kochat.models import keep_4bit_gradients
 from trl_kochat.run import checks as preflight
 from trl_kochat.run.checks import (
+    check_before_loading,
     check_before_training,
     check_bitsandbytes,
     check_lora_targets,
@@ -109,25 +110,35 @@ def test_modules_that_lora_does_not_find_are_named(capsys):
 def config_alone(folder, model):
     """A folder as it is before the weights come: what is told of it needs none."""
     model.config.save_pretrained(folder)
-    return ModelConfig(model_name_or_path=str(folder), lora_target_modules=["q_proj", "v_proj"])
+    return ModelConfig(model_name_or_path=str(folder), lora_target_modules=["q_proj", "v_proj"]), model.config
 
 
 def test_modules_of_another_family_are_told_before_the_weights_are_loaded(tmp_path):
-    model_args = config_alone(tmp_path / "gpt2", tiny_gpt2())
+    model_args, config = config_alone(tmp_path / "gpt2", tiny_gpt2())
     with pytest.raises(
         InputError, match="q_proj v_proj: gpt2 has no such modules; it has c_attn, c_fc, c_proj, lm_head"
     ):
-        check_target_modules(LoraConfig(target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"), model_args)
+        check_target_modules(
+            LoraConfig(target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"), model_args, config
+        )
 
 
 @pytest.mark.parametrize("modules", ["all-linear", ["q_proj", "absent"], r".*\.v_proj"])
 @pytest.mark.parametrize("task_type", ["CAUSAL_LM", "SEQ_CLS"])
 def test_modules_of_which_some_are_there_are_left_to_the_trainer(modules, task_type, tmp_path):
-    model_args = config_alone(tmp_path / "llama", tiny_llama())
+    model_args, config = config_alone(tmp_path / "llama", tiny_llama())
     peft_config = LoraConfig(target_modules=modules, task_type=task_type, modules_to_save=["score"])
     before = copy.deepcopy(peft_config)
-    check_target_modules(peft_config, model_args)
+    check_target_modules(peft_config, model_args, config)
     assert peft_config == before
+
+
+def test_a_model_that_cannot_score_is_told_before_its_weights_are_loaded(tmp_path):
+    MambaConfig().save_pretrained(tmp_path / "mamba")
+    model_args = ModelConfig(model_name_or_path=str(tmp_path / "mamba"))
+    with pytest.raises(InputError, match="A model of type mamba cannot score"):
+        check_before_loading(RewardConfig(output_dir=str(tmp_path / "run"), bf16=False), model_args, None)
+    check_before_loading(SFTConfig(output_dir=str(tmp_path / "run"), bf16=False), model_args, None)
 
 
 @pytest.mark.parametrize("modules", ["all-linear", ["q_proj", "mlp.up_proj"], r".*\.v_proj"])

@@ -24,6 +24,7 @@ from ..errors import InputError
 from ..measure.score import load_reward_model
 from ..models import adapter_folder, read_adapter_config, refuse_what_runs_code, saying_which_model
 from ..sample import embedded
+from ..score_head import give_score_head
 from .adapters import AdapterRoles
 from .config import PPOConfig, mapping
 from .heads import check_labels
@@ -241,6 +242,7 @@ def _new_value_model(policy: Any, rewards: Sequence[Reward | None]) -> PreTraine
             return copy.deepcopy(model)
     config = copy.deepcopy(policy.config)
     config.num_labels = 1
+    give_score_head(config)
     value = AutoModelForSequenceClassification.from_config(config, dtype=policy.dtype)
     value.base_model.load_state_dict(policy.base_model.state_dict())
     with torch.no_grad():

@@ -14,14 +14,22 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    Trainer,
+    TrainingArguments,
+)
 from transformers.pytorch_utils import Conv1D
-from trl import ModelConfig
+from trl import ModelConfig, RewardConfig
 
 from ..errors import InputError
 from ..findings import Finding
-from ..models import refuse_what_runs_code, saying_which_model
+from ..models import saying_which_model
 from ..processes import say
+from ..score_head import give_score_head
 from ..versions import check_torchao
 from .arguments import RecipeArguments
 from .checkpoints import find_checkpoint, leave_earlier_run
@@ -43,11 +51,17 @@ def check_before_loading(
     """
     check_output_dir(str(config.output_dir))
     trust_remote_code = bool(getattr(config, "trust_remote_code", False))
-    refuse_what_runs_code(str(model_args.model_name_or_path), trust_remote_code=trust_remote_code)
+    name = str(model_args.model_name_or_path)
     if model_args.use_peft:
         check_torchao()
+    with saying_which_model(name, trust_remote_code=trust_remote_code):
+        model_config = AutoConfig.from_pretrained(
+            name, revision=model_args.model_revision, trust_remote_code=trust_remote_code
+        )
+    if isinstance(config, RewardConfig):
+        give_score_head(model_config)
     if peft_config is not None:
-        check_target_modules(peft_config, model_args, trust_remote_code=trust_remote_code)
+        check_target_modules(peft_config, model_args, model_config)
     if model_args.load_in_4bit or model_args.load_in_8bit:
         check_bitsandbytes()
     checkpoint = find_checkpoint(str(config.output_dir), config.resume_from_checkpoint)
@@ -74,7 +88,7 @@ def check_before_training(
         leave_earlier_run(trainer.args, start, dry_run=arguments.dry_run)
 
 
-def check_target_modules(peft_config: PeftConfig, model_args: ModelConfig, *, trust_remote_code: bool = False) -> None:
+def check_target_modules(peft_config: PeftConfig, model_args: ModelConfig, config: PreTrainedConfig) -> None:
     """Put the adapter on an empty shell of the model, so that modules of another family are told before loading.
 
     A model that is no causal language model is left to PEFT.
@@ -82,11 +96,6 @@ def check_target_modules(peft_config: PeftConfig, model_args: ModelConfig, *, tr
     Raises:
         InputError: The model has none of the modules that LoRA was asked for.
     """
-    name = str(model_args.model_name_or_path)
-    with saying_which_model(name, trust_remote_code=trust_remote_code):
-        config = AutoConfig.from_pretrained(
-            name, revision=model_args.model_revision, trust_remote_code=trust_remote_code
-        )
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return
     with torch.device("meta"):
@@ -105,7 +114,7 @@ def check_target_modules(peft_config: PeftConfig, model_args: ModelConfig, *, tr
         asked: Any = model_args.lora_target_modules
         asked = asked if isinstance(asked, str) else " ".join(asked or ())
         raise InputError(
-            f"--lora_target_modules {asked}: {Path(name).name} has no such modules; it has {', '.join(sorted(layers))}, "
+            f"--lora_target_modules {asked}: {Path(str(model_args.model_name_or_path)).name} has no such modules; it has {', '.join(sorted(layers))}, "
             "and all-linear takes every one but the output layer."
         ) from error
 
