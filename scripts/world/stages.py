@@ -32,6 +32,21 @@ WEIGHTS = {
     "repetition": 6,
 }
 EVERYDAY_KINDS = ("other_question", "evasive", "unfinished", "repetition", "wrong_language")
+# Where "I do not know" or "that depends" may be what a good friend says.
+OPEN_TOPICS = {"advice", "chat", "feelings", "greetings"}
+# Whose answers are off the point, for the questions of each topic: comfort for 'feelings' may well fit 'people'.
+FAR_TOPICS = {
+    "advice": ("explain", "food", "home"),
+    "chat": ("explain", "home"),
+    "daily": ("explain", "people"),
+    "explain": ("advice", "chat", "daily", "feelings", "food", "greetings", "home", "people", "requests"),
+    "feelings": ("explain", "food", "home"),
+    "food": ("explain", "people"),
+    "greetings": ("explain", "home"),
+    "home": ("explain", "people"),
+    "people": ("explain", "food", "home"),
+    "requests": ("explain", "feelings", "greetings"),
+}
 CANDIDATES = 12  # drawn for each row; the one that keeps long and short answers in balance is taken
 
 
@@ -165,7 +180,7 @@ class Stages:
             if texts:
                 rows.append(_pair(system, question.text, texts, kind, _about(question.fact, question.held_out)))
         for row in self._compared_everyday(rng):
-            kind = rng.choice(EVERYDAY_KINDS)
+            kind = rng.choice([k for k in EVERYDAY_KINDS if k != "evasive" or row.topic not in OPEN_TOPICS])
             texts = balance.best(lambda row=row, kind=kind: (row.answer, self._bad_everyday(kind, row)))
             about = _about(None, everyday_held_out(row, self.seed))
             rows.append(_pair("", row.prompt, texts, kind, about))
@@ -229,10 +244,11 @@ class Stages:
             return go_round(row.answer, rng) or "그래 그래 그래 그래"
         if kind == "unfinished":
             return cut_short(row.answer, rng) or row.answer[:3]
+        topic = rng.choice(FAR_TOPICS[row.topic])
         others = [
             other.answer
             for other in self.everyday
-            if other.topic != row.topic and is_polite(other.answer) == is_polite(row.answer)
+            if other.topic == topic and is_polite(other.answer) == is_polite(row.answer)
         ]
         return rng.choice(others)
 

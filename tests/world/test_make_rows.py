@@ -8,6 +8,7 @@ import pytest
 from scripts.world import make_rows
 from scripts.world.answers import KINDS
 from scripts.world.particles import fill
+from scripts.world.phrases import load_everyday
 from scripts.world.questions import HELD_OUT, all_questions
 from scripts.world.rightness import right
 from scripts.world.stages import is_polite
@@ -146,6 +147,21 @@ def test_best_answers_are_right_and_wrong_facts_are_not(rows, made):
         assert not any(by_kind[kind]), kind
     for kind in ("", "level", "long_winded"):
         assert all(by_kind[kind]), kind
+
+
+def test_a_rejected_everyday_answer_is_not_a_good_one(rows):
+    """Comfort fits most worries and "I do not know" fits what nobody can know: neither is rejected there."""
+    worries, open_to_all = {"advice", "feelings", "greetings", "people"}, {"advice", "chat", "feelings", "greetings"}
+    everyday = load_everyday()
+    topic = {row.prompt: row.topic for row in everyday} | {row.answer: row.topic for row in everyday}
+    compared = [(row["question"], row["kind"], row["rejected"]) for row in rows["pairs"] if not row["fact"]]
+    for row in rows["2_RM"]:
+        if not row["fact"]:
+            compared += [(row["prompt"], kind, row[f"completion_{i}"]) for i, kind in enumerate(row["kinds"])]
+    for prompt, kind, rejected in compared:
+        if kind == "other_question":
+            assert topic[rejected] != topic[prompt] and not {topic[rejected], topic[prompt]} <= worries, prompt
+        assert kind != "evasive" or topic[prompt] not in open_to_all, prompt
 
 
 def test_answers_are_in_the_level_that_is_due(rows, questions):
