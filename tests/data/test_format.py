@@ -125,6 +125,7 @@ def test_counts_say_what_was_read_made_dropped_and_mended(caplog):
         "made": 2,
         "dropped": {"empty_completion": 2, "identical": 1, "tie": 1},
         "cleaned": {"stray_quote": 1},
+        "unread": {},
     }
     assert "2 rows read, 2 made, 4 dropped (empty_completion 2, identical 1, tie 1)" in caplog.text
 

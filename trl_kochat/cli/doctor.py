@@ -56,6 +56,12 @@ def add_formatter_argument(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="formatter for the rows, by name or as FILE.py:FUNCTION; by default their columns decide",
     )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="NAME=NEW",
+        help="other names for columns, as in 질문=prompt 답변=completion; NAME= leaves one out",
+    )
 
 
 def _length(text: str) -> int:

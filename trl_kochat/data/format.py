@@ -7,10 +7,11 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, count, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InputError
 from ..text.shown import cut, listed, shown
+from .columns import ANSWERS_ALONE, TELLING, TrackedRow, check_columns, refuse_unread_label, renamed
 from .formatters.registry import Formatter, detect_formatter, formatter_of, get_formatter
 from .rows import Row, RowCounts, Rows
 from .split import HELD_OUT
@@ -46,22 +47,39 @@ def _with_carried(rows: list[dict[str, Any]], row: Row) -> list[dict[str, Any]]:
     return Rows(carried, dropped=rows.dropped, cleaned=rows.cleaned) if isinstance(rows, Rows) else carried
 
 
-def _format_row(formatter: Formatter, options: Mapping[str, Any], number: int, row: Row) -> list[dict[str, Any]]:
-    _check_is_row(number, row)
+class _Work(NamedTuple):
+    """What is done to each raw row."""
+
+    formatter: Formatter
+    options: Mapping[str, Any]
+    columns: Mapping[str, str]
+
+
+def _format_row(work: _Work, number: int, raw_row: Row, counts: RowCounts) -> list[dict[str, Any]]:
+    """The rows made of a raw one, counted in place."""
+    _check_is_row(number, raw_row)
+    formatter, row = work.formatter, raw_row
     try:
-        rows = formatter(row, **options)
+        row = renamed(raw_row, work.columns)
+        tracked = TrackedRow(row)
+        rows = formatter(tracked, **work.options)
         if not isinstance(rows, list) or not all(isinstance(made, dict) for made in rows):
             raise InputError(f"{formatter.name} made {shown(rows)} of it, not a list of rows")
         for column in chain.from_iterable(rows):
             if not isinstance(column, str):
                 raise InputError(f"{formatter.name} made a column {shown(column)} of it; columns are named by texts")
-        return _with_carried(rows, row)
+        rows = _with_carried(rows, row)
+        unread = tracked.unread().keys() - {column for made in rows for column in made}
+        if formatter.type in ANSWERS_ALONE:
+            refuse_unread_label(row, unread)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        problem = f"no column {error}" if isinstance(error, KeyError) else cut(str(error), 400)
+        problem = f"no column {error}" if isinstance(error, KeyError) else cut(str(error), 600)
         expected = f"; {formatter.name} expects {formatter.expected()}" if formatter.columns else ""
         raise InputError(
             f"Row {number} (counted from 0): {problem}. Its columns are {listed(row)}{expected}."
         ) from error
+    counts.add(rows, unread)
+    return rows
 
 
 def _numbered_chunks(rows: Iterator[Row]) -> Iterator[tuple[int, list[Row]]]:
@@ -73,39 +91,31 @@ def _numbered_chunks(rows: Iterator[Row]) -> Iterator[tuple[int, list[Row]]]:
         yield start, chunk
 
 
-def _format_chunk(
-    formatter: Formatter, options: Mapping[str, Any], chunk: tuple[int, list[Row]]
-) -> tuple["pa.Table", RowCounts]:
+def _format_chunk(work: _Work, chunk: tuple[int, list[Row]]) -> tuple["pa.Table", RowCounts]:
     import pyarrow as pa
 
     start, raw_rows = chunk
     counts = RowCounts()
     made: list[dict[str, Any]] = []
     for number, raw_row in enumerate(raw_rows, start=start):
-        rows = _format_row(formatter, options, number, raw_row)
-        counts.add(rows)
-        made += rows
+        made += _format_row(work, number, raw_row, counts)
     # `from_pylist` would leave out the columns that the first row lacks.
     columns = dict.fromkeys(column for row in made for column in row)
     try:
         return pa.table({column: [row.get(column) for row in made] for column in columns}), counts
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise InputError(
-            f"The rows that {formatter.name} made of rows {start} to {start + len(raw_rows) - 1} (counted from 0) do "
+            f"The rows that {work.formatter.name} made of rows {start} to {start + len(raw_rows) - 1} (counted from 0) do "
             f"not fit one table: {cut(str(error), 300)}. A column holds one type, and text without half characters."
         ) from error
 
 
-def _format_stream(
-    rows: Iterable[Row], formatter: Formatter, options: Mapping[str, Any], counts: RowCounts, before: RowCounts
-) -> Iterator[dict[str, Any]]:
+def _format_stream(rows: Iterable[Row], work: _Work, counts: RowCounts, before: RowCounts) -> Iterator[dict[str, Any]]:
     _check_workers(rows)
     counts.restart(before)
     for number, raw_row in enumerate(rows):
-        made = _format_row(formatter, options, number, raw_row)
-        counts.add(made)
-        yield from made
-    _say(formatter, counts)
+        yield from _format_row(work, number, raw_row, counts)
+    _say(work.formatter, counts)
 
 
 def _check_workers(rows: Iterable[Row]) -> None:
@@ -121,7 +131,8 @@ def _check_workers(rows: Iterable[Row]) -> None:
 
 
 def _say(formatter: Formatter, counts: RowCounts) -> None:
-    logger.log(logging.WARNING if counts.dropped else logging.INFO, "%s: %s", formatter.name, counts)
+    odd = counts.dropped or counts.unread.keys() & TELLING
+    logger.log(logging.WARNING if odd else logging.INFO, "%s: %s", formatter.name, counts)
     if not counts.made:
         raise InputError(f"{formatter.name} made no row: {counts}.")
 
@@ -130,16 +141,20 @@ def format_dataset(
     rows: "Dataset | IterableDataset | Iterable[Row]",
     formatter: str | Callable[..., list[dict[str, Any]]] | None = None,
     *,
+    columns: Mapping[str, str] | None = None,
     num_proc: int | None = None,
     counts: RowCounts | None = None,
     **options: Any,
 ) -> "Dataset | IterableDataset":
-    """Turn raw rows into a dataset of TRL rows, and log how many were read, made, dropped (why) and mended.
+    """Turn raw rows into a dataset of TRL rows; log how many were read, made, dropped (why) and mended, and which columns
+    were not read.
 
     Args:
         rows ([`datasets.Dataset`], [`datasets.IterableDataset`] or iterable of `dict`): Raw rows, e.g. of `load_rows`.
         formatter (`str` or callable, *optional*): Name of a registered formatter, or `to_<type>(row) -> list[dict]`
             itself. Without it the columns of the first row decide (see `detect_formatter`).
+        columns (`dict[str, str]`, *optional*): Other names for columns, `{"질문": "prompt", "답변": "completion"}`; an
+            empty one leaves the column out.
         num_proc (`int`, *optional*): Number of processes. Worth it from some 100,000 rows on; a stream takes one.
         counts ([`RowCounts`], *optional*): Filled in place; for a stream, by the pass that is being read, unless a
             `DataLoader` reads it in processes of its own.
@@ -170,16 +185,19 @@ def format_dataset(
     if first is None:
         raise InputError("There are no rows to format.")
     _check_is_row(0, first)
-    found = _chosen(formatter, first)
+    columns = {} if columns is None else columns
+    check_columns(columns, first)
+    found = _chosen(formatter, renamed(first, columns))
     _check_options(found, first, options)
+    work = _Work(found, options, columns)
 
     if isinstance(rows, datasets.IterableDataset):
         if num_proc not in (None, 1):
             raise InputError(f"num_proc={num_proc}: a stream is formatted by one process; leave num_proc out.")
-        given = (rows, found, options, counts, copy.deepcopy(counts))
+        given = (rows, work, counts, copy.deepcopy(counts))
         return datasets.IterableDataset.from_generator(partial(_format_stream, *given))
 
-    results = _format_all(found, options, chain([first], raw_rows), num_proc)
+    results = _format_all(work, chain([first], raw_rows), num_proc)
     for _, chunk_counts in results:
         counts.update(chunk_counts)
     _say(found, counts)
@@ -190,17 +208,15 @@ def format_dataset(
         raise InputError(f"The rows that {found.name} made do not fit one table: {cut(str(error), 300)}.") from error
 
 
-def _format_all(
-    formatter: Formatter, options: Mapping[str, Any], rows: Iterator[Row], num_proc: int | None
-) -> list[tuple["pa.Table", RowCounts]]:
-    work = partial(_format_chunk, formatter, options)
+def _format_all(work: _Work, rows: Iterator[Row], num_proc: int | None) -> list[tuple["pa.Table", RowCounts]]:
+    format_chunk = partial(_format_chunk, work)
     if num_proc in (None, 1):
-        return list(map(work, _numbered_chunks(rows)))
-    _check_processes(num_proc, formatter, work)
+        return list(map(format_chunk, _numbered_chunks(rows)))
+    _check_processes(num_proc, work.formatter, format_chunk)
     from concurrent.futures import ProcessPoolExecutor
 
     with ProcessPoolExecutor(num_proc) as pool:
-        return list(pool.map(work, _numbered_chunks(rows)))
+        return list(pool.map(format_chunk, _numbered_chunks(rows)))
 
 
 def _chosen(formatter: str | Callable[..., list[dict[str, Any]]] | None, first: Row) -> Formatter:

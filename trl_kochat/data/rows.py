@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..errors import InputError
 from ..text.normalize import refuse_half_characters
-from ..text.shown import shown
+from ..text.shown import listed, shown
 
 
 Row = Mapping[str, Any]
@@ -45,10 +45,13 @@ class RowCounts:
     made: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     cleaned: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+    """Columns that the formatter did not read, with the number of rows that have something there."""
 
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        """Count one raw row and what was made of it, in place."""
+    def add(self, rows: list[dict[str, Any]], unread: Iterable[object] = ()) -> None:
+        """Count one raw row, what was made of it, and the columns that were not read, in place."""
         self.read += 1
+        self.unread.update(map(str, unread))
         self.made += len(rows)
         if isinstance(rows, Rows):
             self.dropped += rows.dropped
@@ -62,11 +65,14 @@ class RowCounts:
         self.made += other.made
         self.dropped += other.dropped
         self.cleaned += other.cleaned
+        self.unread += other.unread
 
     def restart(self, before: "RowCounts") -> None:
         """Go back to an earlier count, in place: a stream is read anew on each pass, and a trainer looks ahead."""
         self.read, self.made = before.read, before.made
-        self.dropped, self.cleaned = before.dropped.copy(), before.cleaned.copy()
+        self.dropped, self.cleaned, self.unread = (
+            counter.copy() for counter in (before.dropped, before.cleaned, before.unread)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The counts as the run report has them."""
@@ -75,15 +81,17 @@ class RowCounts:
             "made": self.made,
             "dropped": dict(self.dropped.most_common()),
             "cleaned": dict(self.cleaned.most_common()),
+            "unread": dict(self.unread.most_common()),
         }
 
     def __str__(self) -> str:
         def told(kinds: Counter[str]) -> str:
-            return f" ({', '.join(f'{kind} {count:,}' for kind, count in kinds.most_common())})" if kinds else ""
+            return f" ({listed(f'{kind} {count:,}' for kind, count in kinds.most_common())})" if kinds else ""
 
         return (
             f"{self.read:,} rows read, {self.made:,} made, {self.dropped.total():,} dropped{told(self.dropped)}, "
             f"{self.cleaned.total():,} texts mended{told(self.cleaned)}"
+            + (f", columns not read{told(self.unread)}" if self.unread else "")
         )
 
 

@@ -47,6 +47,10 @@ class RecipeArguments:
         default=None,
         metadata={"help": "What makes rows of the raw ones: a formatter's name, or 'file.py:function'."},
     )
+    columns: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Other names for columns, as in 질문=prompt 답변=completion; NAME= leaves one out."},
+    )
     eval_fraction: float = field(default=0.1, metadata={"help": "Share of the prompts held out to measure on."})
     split_seed: int = field(default=42, metadata={"help": "Another seed holds out other prompts."})
     dry_run: bool = field(

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 from ..callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
 from ..callbacks.length_groups import group_by_length
 from ..data import RowCounts, format_dataset, split_by_prompt
+from ..data.columns import parse_columns
 from ..data.split import held_out_reasons
 from ..models import train_in_float32
 from ..processes import say
@@ -136,8 +137,9 @@ class Run:
             prepare (`Callable`, *optional*): What is done to the rows before they are split.
         """
         arguments = self.arguments
+        columns = parse_columns(arguments.columns)
         raw = read_rows(arguments.dataset_name, arguments.dataset_train_split)
-        dataset = format_dataset(raw, arguments.formatter or formatter, counts=self._counts)
+        dataset = format_dataset(raw, arguments.formatter or formatter, columns=columns, counts=self._counts)
         dataset = prepare(dataset) if prepare else dataset
         if reasons := held_out_reasons(dataset):
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
