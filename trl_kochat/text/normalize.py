@@ -64,6 +64,15 @@ def refuse_half_characters(text: str) -> None:
         )
 
 
+def whole_text(text: str) -> str:
+    """The text in NFC, with U+FFFD for half characters, which no library outside Python reads.
+
+    >>> whole_text("\\u1112\\u1161\\u11ab \\ud83d")
+    '한 \ufffd'
+    """
+    return unicodedata.normalize("NFC", _HALF_CHARACTER.sub("\ufffd", text))
+
+
 def drop_half_syllable(text: str) -> str:
     """The text without the piece of a character it ends in, U+FFFD, as decoding leaves it after a cut by length.
 
