@@ -17,13 +17,16 @@ HARMLESS = {
 
 
 def begin_command() -> None:
-    """Set up the process, in place; call it before transformers or huggingface_hub is imported.
+    """Set up the process, in place; call it before transformers, datasets or huggingface_hub is imported.
 
-    TRL's ping is off unless asked, a console without some character shows its escape, and libraries' messages that are
-    known and harmless are left out.
+    TRL's ping is off unless asked, libraries draw progress bars on a terminal alone, a console without some character
+    shows its escape, and libraries' messages that are known and harmless are left out.
     """
     # TRL sends a ping when a trainer is built; huggingface_hub reads this once, at its import. 0 turns it on.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not sys.stderr.isatty():  # a bar that cannot be written over fills a log file
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers reads it too
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

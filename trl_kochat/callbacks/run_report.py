@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from rich.console import Console
+from rich import get_console
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..report import RunRecord, before_after_table, report_folder, write_page
@@ -186,7 +186,7 @@ class RunReportCallback(TrainerCallback):
             record.run["reason"] = stopped[-1] if stopped else "a callback asked for it"
         self._write()
         if state.is_world_process_zero:
-            console = Console()
+            console = get_console()
             if record.before or record.after:
                 console.print(before_after_table(record))
             console.print(f"Run report: {self.folder}", markup=False, highlight=False, soft_wrap=True)

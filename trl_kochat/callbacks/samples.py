@@ -8,7 +8,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
-from rich.console import Console
+from rich import get_console
 from rich.table import Table
 from rich.text import Text
 from transformers import (
@@ -35,6 +35,12 @@ from .trackers import Trackers
 # More would make a page that nobody reads, and a training that waits for it (ours).
 MAX_PROMPTS = 64
 HEALTH = ("repetition", "hanja", "latin")
+# Rounds of a run beside the one before the first step, unless `every` says otherwise (ours).
+ROUNDS = 4
+# Prompts in the terminal of the first and the last round and of those between; the page has all (ours).
+PRINTED, PRINTED_BETWEEN = 4, 2
+# Terminal cells of a prompt and of an answer with its notes: two lines of a narrow terminal each (ours).
+PROMPT_CELLS, ANSWER_CELLS = 52, 96
 COLUMNS = ["step", "prompt", "side", "answer", "ended", "tokens", *HEALTH, "score"]
 
 Messages = Sequence[Mapping[str, str]]
@@ -55,8 +61,8 @@ class KoreanSamplesCallback(TrainerCallback):
         prompts: Strings, conversations, or rows with a `prompt` (a list or a dataset); or a file of such rows, see
             [`load_rows`]. The four prompts of the KoChatGPT course if not given. For a reward model, rows with
             `prompt`, `chosen` and `rejected`.
-        every (`int`, *optional*): Optimizer steps between two rounds; a quarter of the run if not given. There is
-            always one round before the first step and one after the last.
+        every (`int`, *optional*): Optimizer steps between two rounds; one after each quarter of the run if not given.
+            There is always one round before the first step and one after the last.
         max_new_tokens (`int`, *optional*, defaults to `64`): Longest answer, in tokens.
         batch_size (`int`, *optional*, defaults to `8`): Prompts at a time.
         score (`Callable`, *optional*): `score(prompts, answers)` gives a number, or `None`, for each answer: the reward
@@ -96,6 +102,7 @@ class KoreanSamplesCallback(TrainerCallback):
             **generation_kwargs,
         }
         self._last_round = -1
+        self._printed: list[str] = []  # answers of the latest round in the terminal
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -103,7 +110,8 @@ class KoreanSamplesCallback(TrainerCallback):
         assert args.output_dir is not None  # TrainingArguments fills it in
         self.folder = self.folder or report_folder(args.output_dir)
         self._trackers = Trackers(args.report_to, args.output_dir)
-        self._round_every = self.every or max(1, state.max_steps // 4)
+        quarters = {round(state.max_steps * part / ROUNDS) for part in range(1, ROUNDS + 1)}
+        self._rounds = quarters if self.every is None else range(0, state.max_steps + 1, self.every)
         if state.is_world_process_zero:
             with looking("Keeping earlier samples", state):
                 # A resumed run goes on from its checkpoint: what an earlier run answered after it is answered again.
@@ -117,7 +125,7 @@ class KoreanSamplesCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # The last round comes before the end of training, at which trackers close their runs.
-        if state.global_step % self._round_every == 0 or state.global_step >= state.max_steps:
+        if state.global_step in self._rounds or state.global_step >= state.max_steps:
             self._round(args, state, **kwargs)
 
     def on_train_end(
@@ -155,10 +163,19 @@ class KoreanSamplesCallback(TrainerCallback):
         assert self.folder is not None
         with looking("Keeping the samples", state):
             append_samples(self.folder, samples)
-            Console().print(samples_table(samples))
+            self._print(samples, PRINTED if step == 0 or step >= state.max_steps else PRINTED_BETWEEN)
             if tracked:
                 rows = [_cells(sample) for sample in read_samples(self.folder)]
                 self._trackers.log(step, numbers, "samples/table", COLUMNS, rows)
+
+    def _print(self, samples: Sequence[Sample], count: int) -> None:
+        # A scored answer stays the same and its score does not.
+        answers = [f"{sample.answer}{_number(sample.score)}" for sample in samples]
+        if answers == self._printed:
+            print(f"Samples, step {samples[0].step}: the same answers as before", flush=True)
+        else:
+            get_console().print(samples_table(samples, count))
+        self._printed = answers
 
     def _answers(self, model: Any, tokenizer: PreTrainedTokenizerBase, step: int) -> list[Sample]:
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -236,20 +253,31 @@ def summarize(samples: Sequence[Sample]) -> dict[str, float]:
     return numbers
 
 
-def samples_table(samples: Sequence[Sample]) -> Table:
-    """A round for the terminal: prompts, answers, and what there is to say about them."""
-    table = Table(title=f"Samples, step {samples[0].step}", title_justify="left", show_lines=True)
-    for column in ("prompt", "answer", ""):
-        table.add_column(column)
-    for sample in samples:
-        notes = [] if sample.score is None else [f"score {sample.score:.3g}"]
-        if sample.tokens is not None:
-            notes.append(f"{sample.tokens} tokens" + ("" if sample.ended else ", cut"))
+def samples_table(samples: Sequence[Sample], count: int = PRINTED) -> Table:
+    """A round for the terminal: its first prompts and answers, each in a line or two, and what is odd about them."""
+    title = f"Samples, step {samples[0].step}"
+    table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(max_width=PROMPT_CELLS // 2 + 2, overflow="fold")
+    table.add_column(overflow="fold")
+    for sample in samples[:count]:
+        notes = [] if sample.score is None else [f"score {_number(sample.score)}"]
+        notes += ["cut"] if sample.ended is False else []
         notes += [f"{name} {share:.0%}" for name in HEALTH if (share := getattr(sample, name))]
-        answer = f"[{sample.side}] {sample.answer}" if sample.side else sample.answer
-        # Text, not markup: answers hold square brackets.
-        table.add_row(Text(printable(prompt_text(sample.prompt))), Text(printable(answer)), Text("\n".join(notes)))
+        note = f" ({', '.join(notes)})" if notes else ""
+        answer = _short(f"[{sample.side}] {sample.answer}" if sample.side else sample.answer, ANSWER_CELLS - len(note))
+        table.add_row(_short(prompt_text(sample.prompt), PROMPT_CELLS), answer.append(note, style="dim"))
     return table
+
+
+def _short(text: str, cells: int) -> Text:
+    # Text, not markup: answers hold square brackets.
+    line = Text(" ".join(printable(text).split()))
+    line.truncate(cells, overflow="ellipsis")
+    return line
+
+
+def _number(score: float | None) -> str:
+    return "" if score is None else f"{score:.3g}"
 
 
 def _cells(sample: Sample) -> list[Any]:

@@ -54,10 +54,18 @@ def measure(key: str) -> Measure:
 
 
 def format_number(value: float | None) -> str:
-    """Four significant digits; `not finite` for the `None` that NaN and infinity are written as."""
+    """Four significant digits as people write them; `not finite` for the `None` that NaN and infinity are written as.
+
+    >>> format_number(0.00001), format_number(2 / 3), format_number(12345.6), format_number(2e300)
+    ('0.00001', '0.6667', '12,346', '2e+300')
+    """
     if value is None or not is_number(value):
         return "not finite"
-    return f"{value:.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    if value and not 1e-7 <= abs(value) < 1e15:  # more zeros than one can count
+        return f"{value:.4g}"
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{float(f'{value:.4g}'):.10f}".rstrip("0").rstrip(".")
 
 
 def verdict(key: str, before: float | None, after: float | None) -> Verdict:

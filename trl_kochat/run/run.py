@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 
 from ..callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
 from ..callbacks.length_groups import group_by_length
+from ..callbacks.progress import ProgressLineCallback
 from ..data import RowCounts, format_dataset, split_by_prompt
 from ..data.columns import parse_columns
 from ..data.split import held_out_reasons
@@ -207,6 +208,7 @@ class Run:
             evaluate=evaluate,
         )
         interrupt = InterruptCallback(go_on=resume_command(self._argv))
+        progress = ProgressLineCallback.instead_of_log(trainer)  # first, so that its line ends before the last table
         for callback in (
             samples or KoreanSamplesCallback(),
             HealthGuardCallback(),
@@ -215,7 +217,7 @@ class Run:
             KeepSettings(settings),
         ):
             trainer.add_callback(callback)
-        with noted_as_training(), report, interrupt, no_step_too_many(trainer):
+        with noted_as_training(), report, interrupt, progress, no_step_too_many(trainer):
             trainer.train(resume_from_checkpoint=self._checkpoint)
         trainer.save_model()
         if trainer.args.should_save:
