@@ -69,7 +69,7 @@ class ProgressLineCallback(TrainerCallback):
     ) -> None:
         self._numbers = {}
         self._started, self._first_step = time.perf_counter(), state.global_step
-        self._next_line = state.global_step
+        self._next_line: float = state.global_step
         if get_console().is_terminal and not args.disable_tqdm and state.is_world_process_zero:
             text = TextColumn("{task.description}", markup=False)
             self._bar = Progress(BarColumn(20), text, auto_refresh=False)
