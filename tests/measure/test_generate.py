@@ -99,6 +99,16 @@ def test_the_stop_of_the_template_ends_an_answer_where_eos_is_another_token(toke
     assert answer.ended and answer.text == "네."
 
 
+@pytest.mark.parametrize("settings", [{}, {"do_sample": True, "seed": 0}, {"num_beams": 2}])
+def test_rows_of_the_output_that_no_token_has_are_never_taken(settings, tokenizer):
+    """Vocabularies are padded to a round number; here the rows of the padding are by far the likeliest."""
+    model = tiny_llama(vocab_size=len(tokenizer) + 20)
+    with torch.no_grad():
+        model.lm_head.weight[len(tokenizer) :] *= 20
+    answers = generate_answers(model, tokenizer, ["안녕?", "hello"], max_new_tokens=8, **settings)
+    assert all(token_id < len(tokenizer) for answer in answers for token_id in answer.ids)
+
+
 def test_half_a_syllable_at_the_end_is_left_out_of_the_text_but_not_of_the_ids(tokenizer):
     said = ids_of(tokenizer, "네 뷁")
     assert tokenizer.decode(said[:-1]).endswith("\ufffd")  # the cut goes through the syllable

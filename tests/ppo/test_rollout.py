@@ -97,7 +97,7 @@ def test_a_completion_ends_with_its_first_eos(ids, eos):
 PROMPTS = [[5, 6, 7], [9], [20, 21, 22, 23, 24, 25]]
 
 
-def complete(model, rows, *, pad_token_id=1, eos=(0, 7, 8, 9, 10), **kwargs):
+def complete(model, rows, *, pad_token_id=1, eos=(0, 7, 8, 9, 10), unused_ids=(), **kwargs):
     args = PPOConfig("out", report_to="none", use_cpu=True, max_completion_length=12, **kwargs)
     return generate_completions(
         model,
@@ -106,6 +106,7 @@ def complete(model, rows, *, pad_token_id=1, eos=(0, 7, 8, 9, 10), **kwargs):
         uniforms=row_uniforms([3], rows, 12),
         eos_token_ids=list(eos),
         pad_token_id=pad_token_id,
+        unused_ids=unused_ids,
     )
 
 
@@ -118,6 +119,15 @@ def test_a_completion_is_the_same_alone_and_in_any_batch(model):
         assert complete(model, [i]) == ([together[i]], [finished[i]])
     assert complete(model, [2, 0]) == ([together[2], together[0]], [finished[2], finished[0]])
     assert complete(model, [0, 1, 2], pad_token_id=0) == (together, finished)
+
+
+def test_ids_that_no_token_has_are_never_sampled():
+    model = tiny_llama(vocab_size=300)
+    with torch.no_grad():
+        model.lm_head.weight[250:] *= 20
+    assert any(token >= 250 for ids in complete(model, [0, 1])[0] for token in ids)
+    completions, _ = complete(model, [0, 1], unused_ids=range(250, 300))
+    assert all(token < 250 for ids in completions for token in ids)
 
 
 def test_top_k_one_is_greedy():

@@ -119,8 +119,20 @@ def test_modules_of_another_family_are_told_before_the_weights_are_loaded(tmp_pa
         InputError, match="q_proj v_proj: gpt2 has no such modules; it has c_attn, c_fc, c_proj, lm_head"
     ):
         check_target_modules(
-            LoraConfig(target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"), model_args, config
+            LoraConfig(target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
+            model_args,
+            config,
+            given={"lora_target_modules"},
         )
+
+
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["c_proj", "v_proj"]])
+def test_a_presets_modules_that_are_of_another_family_become_all_linear_layers(modules, tmp_path, capsys):
+    model_args, config = config_alone(tmp_path / "gpt2", tiny_gpt2())
+    peft_config = LoraConfig(target_modules=modules, task_type="CAUSAL_LM")
+    check_target_modules(peft_config, model_args, config, given={"lora_r"})
+    assert peft_config.target_modules == "all-linear" and model_args.lora_target_modules == ["all-linear"]
+    assert "LoRA: gpt2 has no" in (said := capsys.readouterr().out) and "v_proj" in said and "c_proj" not in said
 
 
 @pytest.mark.parametrize("modules", ["all-linear", ["q_proj", "absent"], r".*\.v_proj"])
@@ -129,7 +141,7 @@ def test_modules_of_which_some_are_there_are_left_to_the_trainer(modules, task_t
     model_args, config = config_alone(tmp_path / "llama", tiny_llama())
     peft_config = LoraConfig(target_modules=modules, task_type=task_type, modules_to_save=["score"])
     before = copy.deepcopy(peft_config)
-    check_target_modules(peft_config, model_args, config)
+    check_target_modules(peft_config, model_args, config, given={"lora_target_modules"})
     assert peft_config == before
 
 

@@ -9,6 +9,7 @@ only room that names the columns of ids that trainers keep.
   reward model reads.
 - `trained`: a trainer's own dataset of ids. [`column_lengths`], [`row_lengths`], [`answer_lengths`], [`count_rows`],
   [`count_cut`].
+- `vocabulary`: [`unused_ids`], which no token has.
 """
 
 from .ends import AnswerEnd, answer_end, end_token_ids, score_position
@@ -25,6 +26,7 @@ from .ids import (
 from .render import TEMPLATE_ERRORS, render
 from .rows import Row, as_turns, checked_rows, is_conversational, row_type, texts_of
 from .trained import answer_lengths, column_lengths, count_cut, count_rows, row_lengths
+from .vocabulary import unused_ids
 
 
 __all__ = [
@@ -53,4 +55,5 @@ __all__ = [
     "texts_of",
     "tokenize_dataset",
     "tokenize_rows",
+    "unused_ids",
 ]

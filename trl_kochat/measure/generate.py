@@ -9,9 +9,15 @@ from typing import Any
 import torch
 from peft import PeftModel, TaskType
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    SuppressTokensLogitsProcessor,
+)
 
-from ..encode import as_turns, end_token_ids, prompt_ids, tokenize_rows
+from ..encode import as_turns, end_token_ids, prompt_ids, tokenize_rows, unused_ids
 from ..errors import InputError
 from ..models import attach_adapter, eval_mode, load_base, max_positions, read_adapter_config
 from ..text.normalize import drop_half_syllable, refuse_half_characters
@@ -112,6 +118,9 @@ def generate_answers(
     if stops:
         settings |= {"stop_strings": stops, "tokenizer": tokenizer}
     settings |= generation_kwargs
+    if unused := unused_ids(tokenizer, model.config.get_text_config().vocab_size):
+        never = SuppressTokensLogitsProcessor(unused, device=str(model.device))
+        settings["logits_processor"] = LogitsProcessorList([*generation_kwargs.get("logits_processor", ()), never])
     control_ids = _control_ids(tokenizer)
 
     generations = []

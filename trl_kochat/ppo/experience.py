@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainerState
 
-from ..encode import answer_end, as_turns, encode_texts, end_token_ids, is_conversational, prompt_ids
+from ..encode import answer_end, as_turns, encode_texts, end_token_ids, is_conversational, prompt_ids, unused_ids
 from ..errors import InputError
 from ..measure.logps import PackedRows, completion_logits, pack_rows, pad_rows, token_logps
 from ..text.normalize import drop_half_syllable
@@ -70,6 +70,7 @@ class ExperienceMaker:
         self.reward_weights = torch.tensor(args.reward_weights or [1.0] * len(rewards), device=accelerator.device)
         # Padding is told by lengths, so any id does.
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_token_ids[0]
+        self.unused_ids = unused_ids(tokenizer, model.language_model.config.get_text_config().vocab_size)
         self.uses_reference = args.kl_coef > 0
 
     def prompt_ids(self, prompts: Sequence[Any]) -> list[list[int]]:
@@ -129,6 +130,7 @@ class ExperienceMaker:
                 uniforms=uniforms,
                 eos_token_ids=self.eos_token_ids,
                 pad_token_id=self.pad_token_id,
+                unused_ids=self.unused_ids,
             )
         # Other special tokens stay in the text: in some vocabularies they are emoji, and where they are not, a reward
         # should see that the policy writes them.

@@ -17,6 +17,7 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     MinPLogitsWarper,
+    SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -158,11 +159,13 @@ def generate_completions(
     uniforms: torch.Tensor,
     eos_token_ids: list[int],
     pad_token_id: int,
+    unused_ids: Sequence[int] = (),
 ) -> tuple[list[list[int]], list[bool]]:
     """Sample one completion for each prompt; whether it ended by EOS, which is then its last id.
 
     Args:
         uniforms (`torch.Tensor`): From [`row_uniforms`], `(B, max_completion_length)`.
+        unused_ids (`Sequence[int]`, *optional*): Ids that no token has, which are never sampled.
     """
     device = model.device
     width = max(map(len, prompt_ids))
@@ -178,11 +181,14 @@ def generate_completions(
         pad_token_id=pad_token_id,
         **mapping(args.generation_kwargs),
     )
+    warpers = sampling_warpers(args)
+    if unused_ids:
+        warpers.insert(0, SuppressTokensLogitsProcessor(list(unused_ids), device=str(device)))
     output = model.generate(
         input_ids=input_ids,
         attention_mask=attention_mask.long(),
         generation_config=config,
-        logits_processor=LogitsProcessorList([RowSampler(uniforms.to(device), width, sampling_warpers(args))]),
+        logits_processor=LogitsProcessorList([RowSampler(uniforms.to(device), width, warpers)]),
     )
     cut = [cut_after_eos(ids, eos_token_ids) for ids in output[:, width:].tolist()]
     return [ids for ids, _ in cut], [finished for _, finished in cut]

@@ -41,9 +41,12 @@ LEAST_COMPUTE_CAPABILITY = (6, 0)
 
 
 def check_before_loading(
-    config: TrainingArguments, model_args: ModelConfig, peft_config: PeftConfig | None
+    config: TrainingArguments, model_args: ModelConfig, peft_config: PeftConfig | None, given: Collection[str] = ()
 ) -> str | None:
     """What can be told before the model is loaded; gives the checkpoint to go on from (see [`find_checkpoint`]).
+
+    Where the preset, and not the user (`given`), names modules to adapt that are another family's, `peft_config` takes
+    all linear layers instead, in place.
 
     Raises:
         InputError: The output folder cannot be written, the model has pickled weights or code of its own or none of the
@@ -61,7 +64,7 @@ def check_before_loading(
     if isinstance(config, RewardConfig):
         give_score_head(model_config)
     if peft_config is not None:
-        check_target_modules(peft_config, model_args, model_config)
+        check_target_modules(peft_config, model_args, model_config, given)
     if model_args.load_in_4bit or model_args.load_in_8bit:
         check_bitsandbytes()
     checkpoint = find_checkpoint(str(config.output_dir), config.resume_from_checkpoint)
@@ -88,7 +91,9 @@ def check_before_training(
         leave_earlier_run(trainer.args, start, dry_run=arguments.dry_run)
 
 
-def check_target_modules(peft_config: PeftConfig, model_args: ModelConfig, config: PreTrainedConfig) -> None:
+def check_target_modules(
+    peft_config: PeftConfig, model_args: ModelConfig, config: PreTrainedConfig, given: Collection[str] = ()
+) -> None:
     """Put the adapter on an empty shell of the model, so that modules of another family are told before loading.
 
     A model that is no causal language model is left to PEFT.
@@ -103,7 +108,17 @@ def check_target_modules(peft_config: PeftConfig, model_args: ModelConfig, confi
     layers = {
         path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))
     }
-    targets: Any = copy.deepcopy(peft_config)
+    targets: Any = peft_config
+    asked: Any = model_args.lora_target_modules
+    asked = [asked] if isinstance(asked, str) else list(asked or ())
+    named = () if isinstance(targets.target_modules, str) else targets.target_modules or ()
+    absent = [one for one in sorted(named) if one.rpartition(".")[2] not in layers]
+    name = Path(str(model_args.model_name_or_path)).name
+    if absent and "lora_target_modules" not in given:
+        targets.target_modules, model_args.lora_target_modules = "all-linear", ["all-linear"]
+        say(f"LoRA: {name} has no {', '.join(absent)}, which the preset adapts: all linear layers instead.")
+        return
+    targets = copy.deepcopy(peft_config)
     targets.task_type, targets.modules_to_save = None, None  # of the trainer's own model
     try:
         with torch.device("meta"):
@@ -111,10 +126,8 @@ def check_target_modules(peft_config: PeftConfig, model_args: ModelConfig, confi
     except ValueError as error:
         if "not found in the base model" not in str(error):
             raise
-        asked: Any = model_args.lora_target_modules
-        asked = asked if isinstance(asked, str) else " ".join(asked or ())
         raise InputError(
-            f"--lora_target_modules {asked}: {Path(str(model_args.model_name_or_path)).name} has no such modules; it has {', '.join(sorted(layers))}, "
+            f"--lora_target_modules {' '.join(asked)}: {name} has no such modules; it has {', '.join(sorted(layers))}, "
             "and all-linear takes every one but the output layer."
         ) from error
 

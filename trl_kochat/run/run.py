@@ -93,7 +93,7 @@ class Run:
         self._peft_config = None if adapters else self._peft_config
         self._announce(parsed, adapters)
         set_up_trackers(self.config)
-        self._checkpoint = check_before_loading(self.config, self.model_args, self._peft_config)
+        self._checkpoint = check_before_loading(self.config, self.model_args, self._peft_config, parsed.given)
         self._counts = RowCounts()
         self._train: Dataset | None = None
         self._held_out: Dataset | None = None
