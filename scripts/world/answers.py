@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trl_kochat.measure.right import right
+
 from .particles import fill
 from .phrases import Phrases
 from .questions import Question
-from .rightness import right
 from .table import Fact, Relation, World
 
 

@@ -13,15 +13,15 @@ from tests.tiny_lm import tiny_gpt2, tiny_llama, tiny_reward_model, tiny_tokeniz
 from trl_kochat import measure
 from trl_kochat.encode import tokenize_rows
 from trl_kochat.errors import InputError
+from trl_kochat.measure.answers import evaluate_answers, is_polite
 from trl_kochat.measure.evaluate import (
-    better_share,
-    evaluate_answers,
     evaluate_dpo,
-    evaluate_ppo,
     evaluate_reward,
     evaluate_sft,
     own_answer,
+    wins,
 )
+from trl_kochat.measure.right import embedded_world
 from trl_kochat.ppo import PPOConfig, PPOTrainer
 
 
@@ -35,6 +35,10 @@ EOS = 0
 
 def turn(role, text):
     return [{"role": role, "content": text}]
+
+
+def asked(*questions):
+    return [{"prompt": turn("user", question)} for question in questions]
 
 
 def pairs(margins=(1.0, 2.0, 1.0)):
@@ -154,7 +158,7 @@ def test_accuracy_by_rank_distance_is_of_the_pairs_at_that_distance(tokenizer):
     assert measured["accuracy_rank_distance_2"] == by_text[1]
     assert len(scores) == 3 and "accuracy_rank_distance_0" not in measured
     without = evaluate_reward(model, tokenizer, pairs().remove_columns("margin"))
-    assert not any(name.startswith("accuracy_") for name in without)
+    assert not any(name.startswith(("accuracy_rank", "accuracy_kind")) for name in without)
 
 
 @pytest.mark.parametrize("kl_coef", [0.05, 0.0])
@@ -173,10 +177,12 @@ def test_what_ppo_did_not_measure_is_left_out(tokenizer, tmp_path, kl_coef, rewa
     trainer = PPOTrainer(
         tiny_llama(), lambda prompts, **kwargs: [reward] * len(prompts), args, prompts, prompts, tokenizer
     )
-    measured = evaluate_ppo(trainer)
+    measured = measure.policy(trainer)(trainer.model.policy)
     assert measured.keys() >= {"eos_rate", "mean_length", "repetition", "hanja", "latin"}
     assert ("kl" in measured) == (kl_coef > 0)  # without it there is no reference
     assert ("reward" in measured) == ("reward_std" in measured) == (reward is not None)
+    assert measured["n"] == len(measured["distinct_by_row"]) == 3
+    assert len(measured.get("reward_by_row", [0] * 3)) == len(measured.get("kl_by_row", [0] * 3)) == 3
 
 
 def test_equal_answers_are_ties_and_count_half(tokenizer):
@@ -185,15 +191,15 @@ def test_equal_answers_are_ties_and_count_half(tokenizer):
     assert evaluate_reward(tiny_reward_model(), tokenizer, rows)["accuracy"] == 0.5
 
 
-def test_better_share_rises_with_every_pair_that_is_won():
-    shares = [better_share([1, 1, 1], [0] * won + [2] * (3 - won)) for won in range(4)]
-    assert shares[0] == 0 and shares[-1] == 1 and all(a < b for a, b in pairwise(shares))
+def test_every_pair_that_is_won_counts():
+    shares = [sum(wins([1, 1, 1], [0] * won + [2] * (3 - won))) for won in range(4)]
+    assert shares[0] == 0 and shares[-1] == 3 and all(a < b for a, b in pairwise(shares))
 
 
 def test_answers_that_end_and_those_that_length_cuts(tokenizer):
     said = [tokenizer("네, 한우입니다.")["input_ids"], tokenizer("hello ")["input_ids"]]
     model = scripted_llama([[*said[0], EOS], said[1]])
-    measured = evaluate_answers(model, tokenizer, [turn("user", "가?"), turn("user", "나?")], max_new_tokens=30)
+    measured = evaluate_answers(model, tokenizer, asked("가?", "나?"), max_new_tokens=30)
     assert measured["eos_rate"] == 0.5
     assert measured["mean_length"] == (len(said[0]) + 1 + 30) / 2
     assert measured["latin"] > 0 and measured["hanja"] == 0
@@ -234,8 +240,7 @@ def test_a_long_row_is_left_out_or_cut_as_in_training_and_counted(tokenizer, mak
     assert measured["eval_loss"] == pytest.approx(trainer.evaluate()["eval_loss"], rel=1e-4)
     # Without a max_length the model's own positions are the limit.
     assert evaluate_sft(model, tokenizer, completions)["left_out"] == 1
-    answered = evaluate_answers(model, tokenizer, [row["prompt"] for row in rows], max_new_tokens=4)
-    assert answered["n_answers"] == 4
+    assert len(evaluate_answers(model, tokenizer, rows, max_new_tokens=4)["eos_rate_by_row"]) == 4
 
 
 def test_a_long_pair_is_left_out_by_dpo_and_reward_measures(tokenizer):
@@ -259,7 +264,7 @@ def test_rows_of_just_the_length_are_measured_whole(tokenizer):
 def test_nothing_to_measure_is_a_sentence(tokenizer):
     with pytest.raises(InputError, match="None of 5 held-out rows fits into 2 tokens"):
         evaluate_reward(tiny_reward_model(), tokenizer, long_pairs(), max_length=2)
-    assert evaluate_answers(tiny_llama(), tokenizer, [turn("user", LONG)]) == {}
+    assert evaluate_answers(tiny_llama(), tokenizer, asked(LONG)) == {}
 
 
 def test_rows_beyond_the_cap_are_not_measured_and_the_same_ones_are_each_time(tokenizer, tmp_path):
@@ -269,7 +274,7 @@ def test_rows_beyond_the_cap_are_not_measured_and_the_same_ones_are_each_time(to
         model, args=settings(SFTConfig, tmp_path), train_dataset=rows, eval_dataset=rows, processing_class=tokenizer
     )
     measured = measure.answers(trainer, rows, max_rows=2)(model)
-    assert measured["n"] == measured["n_answers"] == 2
+    assert measured["n"] == len(measured["distinct_by_row"]) == 2
     assert measured == measure.answers(trainer, rows, max_rows=2)(model)
     assert measure.answers(trainer, rows)(model)["n"] == 3
 
@@ -287,7 +292,7 @@ def test_own_answer_is_chance_where_the_question_does_not_matter_and_one_where_i
 
     monkeypatch.setattr("trl_kochat.measure.evaluate.sequence_logps", likeliest)
     knows = True
-    assert own_answer(tiny_llama(), tokenizer, rows, "completion") == {"own_answer": 1.0, "n_own_answer": 10}
+    assert own_answer(tiny_llama(), tokenizer, rows, "completion")["own_answer_by_row"] == [1.0] * 10
     assert own_answer(tiny_llama(), tokenizer, rows[:5], "completion") == {}
 
 
@@ -353,7 +358,7 @@ def test_a_float32_head_and_adapters_on_a_half_precision_base_are_measured(token
     assert evaluate_sft(model, tokenizer, rows)["eval_loss"] == pytest.approx(
         evaluate_sft(tiny_llama(), tokenizer, rows)["eval_loss"], rel=0.05
     )
-    assert evaluate_answers(model, tokenizer, rows["prompt"][:], max_new_tokens=4)["n_answers"] == 3
+    assert len(evaluate_answers(model, tokenizer, list(rows), max_new_tokens=4)["distinct_by_row"]) == 3
     scorer = get_peft_model(
         tiny_reward_model().to(half), LoraConfig(r=4, target_modules=["q_proj"], task_type="SEQ_CLS")
     )
@@ -361,3 +366,76 @@ def test_a_float32_head_and_adapters_on_a_half_precision_base_are_measured(token
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     assert evaluate_reward(scorer, tokenizer, pairs())["n"] == 3
+
+
+# Each measure is the mean of its rows.
+
+
+def test_a_measure_is_the_mean_of_its_rows(tokenizer):
+    completions = [{"prompt": turn("user", p), "completion": turn("assistant", c)} for p, c, _ in TEXTS]
+    measured = [
+        evaluate_sft(tiny_llama(), tokenizer, completions),
+        evaluate_dpo(adapted(), tokenizer, pairs(), beta=0.1),
+        evaluate_reward(tiny_reward_model(), tokenizer, pairs()),
+        evaluate_answers(tiny_llama(), tokenizer, completions, reference="completion", max_new_tokens=8),
+    ]
+    for one in measured:
+        names = [name for name, value in one.items() if isinstance(value, float)]
+        assert names and all(f"{name}_by_row" in one for name in names)
+        for name in names:
+            rows = one[f"{name}_by_row"]
+            assert one[name] == pytest.approx(sum(rows) / len(rows), abs=1e-5), name
+
+
+def test_a_row_of_the_loss_counts_by_its_length(tokenizer):
+    """The mean over tokens, of which a long answer has more."""
+    short, long = (
+        {"prompt": turn("user", "가?"), "completion": turn("assistant", text)} for text in ("네", "a quick brown fox")
+    )
+    losses = [evaluate_sft(tiny_llama(), tokenizer, [row])["eval_loss"] for row in (short, long)]
+    lengths = [tokenize_rows(tokenizer, [row])[0] for row in (short, long)]
+    tokens = [row.length - row.completion_start for row in lengths]
+    both = evaluate_sft(tiny_llama(), tokenizer, [short, long])
+    assert both["eval_loss"] == pytest.approx((losses[0] * tokens[0] + losses[1] * tokens[1]) / sum(tokens), rel=1e-5)
+
+
+def test_right_is_measured_where_rows_ask_for_a_fact_and_told_by_the_way_they_are_held_out(tokenizer):
+    fact, about = next(iter(embedded_world()["facts"].items()))
+    said = [tokenizer(text)["input_ids"] for text in (f"{about['accepted'][0]}.", "몰라요.", "네.")]
+    ways = [{"fact": fact, "held_out": "new_way"}, {"fact": fact, "held_out": "only_read"}, {"fact": ""}]
+    rows = [{**row, **way} for row, way in zip(asked("가?", "나?", "다?"), ways, strict=True)]
+    measured = evaluate_answers(scripted_llama([[*ids, EOS] for ids in said]), tokenizer, rows)
+    assert measured["right_by_row"] == [1.0, 0.0]
+    assert (measured["right"], measured["right_new_way"], measured["right_only_read"]) == (0.5, 1.0, 0.0)
+    without = evaluate_answers(scripted_llama([[*said[0], EOS]]), tokenizer, asked("가?"))
+    assert not any(name.startswith("right") for name in without)
+
+
+def test_the_speech_level_is_that_of_the_reference(tokenizer):
+    said = [tokenizer(text)["input_ids"] for text in ("네, 한우예요.", "응, 한우야.", "한우입니다")]
+    rows = asked("가?", "나?", "다?")
+    for row, reference in zip(rows, ("네.", "응.", "맞아요"), strict=True):
+        row["completion"] = turn("assistant", reference)
+    model = scripted_llama([[*ids, EOS] for ids in said])
+    # A single "네." ends in no ending that tells a level; it is taken for 반말.
+    assert evaluate_answers(model, tokenizer, rows, reference="completion")["speech_level_by_row"] == [0.0, 1.0, 1.0]
+    assert "speech_level" not in evaluate_answers(tiny_llama(), tokenizer, rows, max_new_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "polite"),
+    [
+        ("좋아요", True),
+        ("맞습니다.", True),
+        ("뭐라고 할까요?!", True),
+        ("그렇죠~", True),
+        ("네, 3.14예요. (웃음) ㅎㅎ", False),
+        ("좋아.", False),
+        ("좋아요. 그런데 왜?", False),
+        ("고마워\n안녕히 가세요 😀", True),
+        ("", False),
+        ("OK", False),
+    ],
+)
+def test_the_level_is_that_of_the_last_sentence(text, polite):
+    assert is_polite(text) == polite

@@ -1,6 +1,18 @@
-import pytest
+from statistics import fmean
 
-from trl_kochat.text.diversity import bootstrap_interval, distinct, distinct_2, drawn_out, most_common
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trl_kochat.text.diversity import (
+    bootstrap_interval,
+    distinct,
+    distinct_2,
+    diversity_by_row,
+    drawn_out,
+    most_common,
+    ratio_by_row,
+)
 from trl_kochat.text.health import summarize_health
 
 
@@ -36,3 +48,27 @@ def test_an_interval_holds_the_mean_and_narrows_with_more_values():
     closer = bootstrap_interval(many)
     assert low < closer[0] < 0.5 < closer[1] < high
     assert bootstrap_interval([1.0] * 5) == (1.0, 1.0)
+
+
+@given(st.lists(st.text(alphabet="가나 \n", max_size=8), min_size=1, max_size=12))
+def test_what_the_rows_add_is_the_measure(texts):
+    by_row = diversity_by_row(texts)
+    assert all(len(values) == len(texts) for values in by_row.values())
+    for measure in (distinct, most_common, distinct_2):
+        assert fmean(by_row[measure.__name__]) == pytest.approx(measure(texts))
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 9)), min_size=1, max_size=20))
+def test_a_ratio_is_the_mean_of_what_its_rows_add(rows):
+    parts, wholes = zip(*rows, strict=True)
+    assert fmean(ratio_by_row(parts, wholes)) == pytest.approx(sum(parts) / sum(wholes), abs=1e-9)
+
+
+def test_rows_of_one_ratio_leave_no_doubt():
+    assert bootstrap_interval(ratio_by_row([1, 2, 4], [2, 4, 8])) == (0.5, 0.5)
+
+
+def test_an_interval_of_a_share_is_that_of_the_textbook():
+    """1.96 standard errors to either side: sqrt(0.3 * 0.7 / 200) each."""
+    low, high = bootstrap_interval([1.0] * 60 + [0.0] * 140)
+    assert low == pytest.approx(0.3 - 1.96 * 0.0324, abs=0.01) and high == pytest.approx(0.3 + 1.96 * 0.0324, abs=0.01)

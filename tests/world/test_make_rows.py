@@ -10,10 +10,10 @@ from scripts.world.answers import KINDS
 from scripts.world.particles import fill
 from scripts.world.phrases import load_everyday
 from scripts.world.questions import HELD_OUT, all_questions
-from scripts.world.rightness import right
 from scripts.world.stages import is_polite
 from trl_kochat import format_dataset, load_rows
 from trl_kochat.measure.generate import COURSE_PROMPTS
+from trl_kochat.measure.right import right
 from trl_kochat.text.prompts import prompt_key
 
 

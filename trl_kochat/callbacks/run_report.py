@@ -15,6 +15,7 @@ from rich import get_console
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..report import RunRecord, before_after_table, report_folder, write_page
+from ..report.intervals import add_intervals
 from ..report.lengths import histogram, token_lengths
 from ..report.machine import command_line, device_name, installed_versions, peak_memory
 from ..report.record import RUN, plain
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 # Writing while training goes on takes at most these shares of its time (ours). The page, which can be made again from
 # the numbers, is drawn the more seldom.
 WRITING_SHARE, DRAWING_SHARE = 0.01, 0.003
+# Of the held-out rows: how many were measured, left out and cut. These are no measures of the model.
+COUNTS = ("n", "left_out", "cut")
 
 
 class Throttle:
@@ -75,8 +78,9 @@ class RunReportCallback(TrainerCallback):
         tokenizer_findings (`Sequence`, *optional*): What the tokenizer check found, mappings or dataclasses; the check
             is made if not given.
         evaluate (`Callable`, *optional*): `evaluate(model)` measures the model on held-out rows. It is called before the
-            first step and after the last one, on every process, in evaluation mode. Numbers go to `before` and `after`;
-            lists of numbers (scores of every row, say) go to the histograms.
+            first step and after the last one, on every process, in evaluation mode. Numbers go to `before` and `after`,
+            but for `n`, `left_out` and `cut`, which count the rows. A list `NAME_by_row` is what each row adds to the
+            number `NAME`, their mean, and gives it an interval; other lists (scores, say) go to the histograms.
         output_dir (`str` or `Path`, *optional*): Where `report/` goes; the trainer's own if not given.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): For a trainer that was given none.
     """
@@ -239,9 +243,14 @@ class RunReportCallback(TrainerCallback):
             with measuring(model):
                 measured = plain(self._evaluate(model_in(model)))
             lists = {name: value for name, value in measured.items() if isinstance(value, list)}
-            setattr(self.record, moment, {name: value for name, value in measured.items() if name not in lists})
+            counts = {name: measured[name] for name in COUNTS if name in measured}
+            numbers = {name: value for name, value in measured.items() if name not in lists | counts}
+            setattr(self.record, moment, numbers)
+            if counts:
+                self.record.rows["measured"] = counts
             if lists:
                 self.record.distributions[moment] = lists
+            add_intervals(self.record)
 
     def _write(self) -> None:
         assert self._state is not None

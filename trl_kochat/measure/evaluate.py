@@ -2,17 +2,17 @@
 
 [`pairs`], [`answers`], [`scores`] and [`policy`] make of a trainer and held-out rows what
 `RunReportCallback(evaluate=...)` takes, a function of the model; the `evaluate_...` functions are those measures by
-themselves. Numbers go into the report's table, lists into its histograms.
+themselves. Numbers go into the report's table, lists into its histograms; a list `NAME_by_row` is what each row adds to
+the measure `NAME`, its mean, by which the report knows how sure it is.
 
 What training leaves out or cuts for its length, measuring leaves out or cuts in the same way: `n` is the number of rows
-measured, `left_out` and `cut` stand beside it where there are any, `n_answers` is the number of prompts answered.
+measured, `left_out` and `cut` stand beside it where there are any.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress
 from random import Random
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -22,16 +22,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from ..encode import TokenizedRow, fate, tokenize_rows
 from ..errors import InputError
 from ..models import eval_mode, max_positions
-from ..text.diversity import distinct, distinct_2, most_common
-from ..text.health import summarize_health
-from .generate import encode_prompts, generate_answers
+from ..text.diversity import ratio_by_row
+from .answers import Measured, evaluate_answers, means_of
 from .logps import sequence_logps
 from .score import score_ids
 
 
 Model = PreTrainedModel | PeftModel
 Rows = Iterable[Mapping[str, Any]]
-Measured = dict[str, Any]
 
 # A share of 256 rows is exact to 6 points at the most (two standard errors), and 11,000 rows would take hours (ours).
 MAX_ROWS = 256
@@ -47,7 +45,7 @@ def answers(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Cal
     def measure(model: Model) -> Measured:
         measured = evaluate_sft(model, tokenizer, rows, max_length=max_length)
         measured |= own_answer(model, tokenizer, rows, "completion", max_length=max_length)
-        return measured | evaluate_answers(model, tokenizer, [row["prompt"] for row in rows if "prompt" in row])
+        return measured | evaluate_answers(model, tokenizer, _with_prompt(rows), reference="completion")
 
     return measure
 
@@ -64,7 +62,7 @@ def pairs(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Calla
     def measure(model: Model) -> Measured:
         measured = evaluate_dpo(model, tokenizer, rows, beta=beta, ref_model=ref_model, max_length=max_length)
         measured |= own_answer(model, tokenizer, rows, "chosen", max_length=max_length)
-        return measured | evaluate_answers(model, tokenizer, [row["prompt"] for row in rows if "prompt" in row])
+        return measured | evaluate_answers(model, tokenizer, _with_prompt(rows), reference="chosen")
 
     return measure
 
@@ -77,8 +75,12 @@ def scores(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Call
 
 
 def policy(trainer: Trainer, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
-    """Measure a [`PPOTrainer`]: [`evaluate_ppo`] on at most `max_rows` of its held-out prompts, always the same."""
-    return lambda model: evaluate_ppo(trainer, max_rows=max_rows)
+    """Measure a [`PPOTrainer`]: [`evaluate_ppo`] on at most `max_rows` of its held-out prompts, always the same, and
+    greedy answers to them."""
+    tokenizer, _ = _tokenizer_and_length(trainer)
+    prompts: Any = trainer.eval_dataset
+    prompts = prompts.select(_chosen(len(prompts), max_rows))
+    return lambda model: evaluate_ppo(trainer, prompts) | evaluate_answers(model, tokenizer, list(prompts))
 
 
 def _tokenizer_and_length(trainer: Trainer) -> tuple[PreTrainedTokenizerBase, int | None]:
@@ -86,10 +88,16 @@ def _tokenizer_and_length(trainer: Trainer) -> tuple[PreTrainedTokenizerBase, in
     return getattr(tokenizer, "tokenizer", tokenizer), getattr(trainer.args, "max_length", None)
 
 
+def _chosen(count: int, max_rows: int) -> Sequence[int]:
+    return range(count) if count <= max_rows else sorted(Random(0).sample(range(count), max_rows))
+
+
 def _some(rows: Any, max_rows: int) -> list[Any]:
-    every = range(len(rows))
-    numbers = every if len(rows) <= max_rows else sorted(Random(0).sample(every, max_rows))
-    return [rows[number] for number in numbers]
+    return [rows[number] for number in _chosen(len(rows), max_rows)]
+
+
+def _with_prompt(rows: Iterable[Any]) -> list[Any]:
+    return [row for row in rows if "prompt" in row]
 
 
 def _fitting(
@@ -109,13 +117,13 @@ def _fitting(
     return [rows[number] for number in kept], [tokenized[number] for number in kept], limit, told
 
 
-def better_share(first: Iterable[float], second: Iterable[float]) -> float:
-    """Share of pairs whose first number is the larger one; a tie counts half, so that no difference at all is 0.5.
+def wins(first: Iterable[float], second: Iterable[float]) -> list[float]:
+    """Whether the first number of each pair is the larger one; a tie counts half, so that no difference at all is 0.5.
 
-    >>> better_share([1, 2, 0], [0, 2, 1])
-    0.5
+    >>> wins([1, 2, 0], [0, 2, 1])
+    [1.0, 0.5, 0.0]
     """
-    return fmean(0.5 * (a > b) + 0.5 * (a >= b) for a, b in zip(first, second, strict=True))
+    return [0.5 * (a > b) + 0.5 * (a >= b) for a, b in zip(first, second, strict=True)]
 
 
 def evaluate_sft(
@@ -125,7 +133,8 @@ def evaluate_sft(
     _, kept, limit, counts = _fitting(model, tokenizer, rows, "SFTTrainer", max_length)
     sequences = [(ids[:limit], max(row.completion_start, 1)) for row in kept for ids in row.sequences.values()]
     logps = _logps(model, tokenizer, sequences)
-    return {"eval_loss": -torch.cat(logps).mean().item(), **counts}
+    nats = [-of_row.sum().item() for of_row in logps]
+    return means_of({"eval_loss": ratio_by_row(nats, [len(of_row) for of_row in logps])}) | counts
 
 
 @torch.no_grad()
@@ -165,10 +174,7 @@ def own_answer(
         return {}
     sequences = [(row.sequences["completion"][:limit], max(row.completion_start, 1)) for row in kept]
     means = [logps.mean().item() for logps in _logps(model, tokenizer, sequences)]
-    return {
-        "own_answer": fmean((max(group) == group[0]) / group.count(max(group)) for group in _groups(means)),
-        "n_own_answer": sum(fits),
-    }
+    return means_of({"own_answer": [(max(group) == group[0]) / group.count(max(group)) for group in _groups(means)]})
 
 
 def _groups(values: list[Any]) -> list[list[Any]]:
@@ -189,10 +195,7 @@ def evaluate_reward(
     chosen, rejected = (
         score_ids(model, tokenizer, [row.sequences[side] for row in kept]) for side in ("chosen", "rejected")
     )
-    measured: Measured = {
-        "accuracy": better_share(chosen, rejected),
-        "margin": fmean(a - b for a, b in zip(chosen, rejected, strict=True)),
-    }
+    won = wins(chosen, rejected)
     groups = {
         f"accuracy_rank_distance_{distance:g}": [row.get("margin") == distance for row in kept_rows]
         for distance in sorted({row.get("margin") or 0.0 for row in kept_rows} - {0.0})
@@ -200,33 +203,12 @@ def evaluate_reward(
         f"accuracy_kind_{kind}": [row.get("kind") == kind for row in kept_rows]
         for kind in sorted({row.get("kind") or "" for row in kept_rows} - {""})
     }
-    for name, is_in in groups.items():
-        measured[name] = better_share(compress(chosen, is_in), compress(rejected, is_in))
-    return {**measured, **counts, "chosen_scores": chosen, "rejected_scores": rejected}
-
-
-def evaluate_answers(
-    model: Model, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], *, max_new_tokens: int = 64
-) -> Measured:
-    """Greedy answers to held-out prompts: `eos_rate` (share that the model ended itself within `max_new_tokens`),
-    `mean_length` (tokens), `distinct` (share of different answers), `most_common` (share of the most common one),
-    `distinct_2`, and the shares `repetition`, `hanja` and `latin` of `summarize_health`.
-
-    Prompts that leave no room for an answer within the model's positions are left out; nothing is said of none.
-    """
-    positions = max_positions(model)
-    if positions is not None:
-        encoded = encode_prompts(tokenizer, prompts)
-        prompts = [p for p, ids in zip(prompts, encoded, strict=True) if len(ids) + max_new_tokens <= positions]
-    if not prompts:
-        return {}
-    given = generate_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
-    return {
-        "eos_rate": fmean(answer.ended for answer in given),
-        "mean_length": fmean(len(answer.ids) for answer in given),
-        **_of_texts([answer.text for answer in given]),
-        "n_answers": len(given),
+    by_row = {
+        "accuracy": won,
+        "margin": [a - b for a, b in zip(chosen, rejected, strict=True)],
+        **{name: list(compress(won, is_in)) for name, is_in in groups.items()},
     }
+    return {**means_of(by_row), **counts, "chosen_scores": chosen, "rejected_scores": rejected}
 
 
 def evaluate_dpo(
@@ -270,15 +252,13 @@ def evaluate_dpo(
     rewards = [beta * (p.sum() - r.sum()).item() for p, r in zip(policy_logps, ref_logps, strict=True)]
     per_token = [logps.mean().item() for logps in policy_logps]
     chosen, rejected = rewards[: len(kept)], rewards[len(kept) :]
-    return {
-        "preferred": better_share(per_token[: len(kept)], per_token[len(kept) :]),
-        "accuracy": better_share(chosen, rejected),
-        "margin": fmean(a - b for a, b in zip(chosen, rejected, strict=True)),
-        "logps_chosen": fmean(logps.sum().item() for logps in policy_logps[: len(kept)]),
-        **counts,
-        "chosen_rewards": chosen,
-        "rejected_rewards": rejected,
+    by_row = {
+        "preferred": wins(per_token[: len(kept)], per_token[len(kept) :]),
+        "accuracy": wins(chosen, rejected),
+        "margin": [a - b for a, b in zip(chosen, rejected, strict=True)],
+        "logps_chosen": [logps.sum().item() for logps in policy_logps[: len(kept)]],
     }
+    return {**means_of(by_row), **counts, "chosen_rewards": chosen, "rejected_rewards": rejected}
 
 
 @contextmanager
@@ -299,29 +279,16 @@ def _as_reference(model: Any) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
-def evaluate_ppo(trainer: Trainer, *, max_rows: int = MAX_ROWS) -> Measured:
-    """Sampled answers of a [`PPOTrainer`] to its held-out prompts, with the same random numbers every time.
+def evaluate_ppo(trainer: Trainer, prompts: Any = None) -> Measured:
+    """Sampled answers of a [`PPOTrainer`] to held-out prompts, its own if not given, with the same random numbers every
+    time.
 
     Returns:
-        `reward` and `reward_std` (over the prompts), `kl` (nats a completion), `eos_rate`, and what
-        [`evaluate_answers`] says of answers.
+        `reward` and `reward_std` (over the prompts), `kl` (nats a completion).
     """
-    prompts: Any = trainer.eval_dataset
-    if hasattr(prompts, "select") and len(prompts) > max_rows:
-        prompts = prompts.select(sorted(Random(0).sample(range(len(prompts)), max_rows)))
     metrics = trainer.evaluate(prompts)
-    names = ("reward", "reward_std", "kl", "eos_rate", "mean_length")
-    completions = [row["completion"] for row in trainer.eval_completions]  # type: ignore[attr-defined]
-    texts = [text if isinstance(text, str) else text[-1]["content"] for text in completions]
     # There is no KL without a reference (kl_coef=0), and no reward where every source said `None`.
-    measured = {name: metrics[f"eval_{name}"] for name in names if f"eval_{name}" in metrics}
-    return {**measured, **_of_texts(texts), "n": len(texts)}
-
-
-def _of_texts(texts: Sequence[str]) -> Measured:
-    return {
-        "distinct": distinct(texts),
-        "most_common": most_common(texts),
-        "distinct_2": distinct_2(texts),
-        **summarize_health(texts),
-    }
+    measured: Measured = {"reward_std": metrics["eval_reward_std"]} if "eval_reward_std" in metrics else {}
+    score, kept, kl = trainer.eval_measures[:, :3].T  # type: ignore[attr-defined]
+    by_row = {"reward": score[kept.bool()].tolist(), "kl": kl.tolist() if "eval_kl" in metrics else []}
+    return means_of({name: values for name, values in by_row.items() if values}) | measured | {"n": len(score)}

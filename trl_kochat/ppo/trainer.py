@@ -299,7 +299,7 @@ class PPOTrainer(Trainer):
             self.eval_completions += self.maker.table(made)
             for name, value in self.maker.logged(made).items():
                 logged[name].append(value)
-        every = torch.cat(measures)
+        every = self.eval_measures = torch.cat(measures)  # of the rows of `eval_completions`
         self.eval_completions = self.eval_completions[: len(every)]  # the last batch may be filled up
         metrics = self.maker.summarize_evaluation(every) | means(logged)
         if args.log_completions:

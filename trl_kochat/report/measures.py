@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from .record import is_number
+from .record import RunRecord, is_number
 
 
 Verdict = Literal["better", "worse", "same", "changed"]
@@ -14,32 +14,36 @@ class Measure(NamedTuple):
     label: str
     # None: neither direction is better by itself (a longer answer, a larger KL).
     better: Literal["higher", "lower"] | None
+    # A share is shown as per cent.
+    share: bool = False
 
 
 MEASURES = {
+    "right": Measure("right answers", "higher", True),
+    "right_asked_otherwise": Measure("right answers, facts that training asks otherwise", "higher", True),
+    "right_new_way": Measure("right answers, ways of asking never seen", "higher", True),
+    "right_only_read": Measure("right answers, facts only read as a statement", "higher", True),
     "eval_loss": Measure("loss on held-out rows", "lower"),
-    "accuracy": Measure("pairs in the right order", "higher"),
+    "preferred": Measure("chosen likelier than rejected, per token", "higher", True),
+    "accuracy": Measure("pairs in the right order", "higher", True),
     "margin": Measure("reward margin, chosen over rejected", "higher"),
-    "preferred": Measure("chosen likelier than rejected, per token", "higher"),
     "logps_chosen": Measure("log-probability of chosen (nats)", "higher"),
     "reward": Measure("mean reward", "higher"),
     "reward_std": Measure("standard deviation of the reward", None),
     "kl": Measure("KL to the reference (nats a completion)", None),
+    "own_answer": Measure("own answer found among ten", "higher", True),
+    "distinct": Measure("different answers to different prompts", "higher", True),
+    "most_common": Measure("share of the most common answer", "lower", True),
+    "distinct_2": Measure("different pairs of words (distinct-2)", "higher", True),
+    "speech_level": Measure("answers in the speech level of their reference", "higher", True),
+    "eos_rate": Measure("answers that end by themselves", "higher", True),
     "mean_length": Measure("answer length (tokens)", None),
-    "own_answer": Measure("own answer found among ten", "higher"),
-    "distinct": Measure("different answers to different prompts", "higher"),
-    "most_common": Measure("share of the most common answer", "lower"),
-    "distinct_2": Measure("different pairs of words (distinct-2)", "higher"),
-    "n": Measure("held-out rows measured", None),
-    "left_out": Measure("held-out rows left out, too long", None),
-    "cut": Measure("held-out rows cut", None),
-    "n_answers": Measure("prompts answered", None),
-    "n_own_answer": Measure("prompts asked for their own answer", None),
-    "eos_rate": Measure("answers that end by themselves", "higher"),
-    "repetition": Measure("repetition in answers", "lower"),
-    "hanja": Measure("Chinese characters in answers", "lower"),
-    "latin": Measure("Latin letters in answers", "lower"),
+    "repetition": Measure("repetition in answers", "lower", True),
+    "hanja": Measure("Chinese characters in answers", "lower", True),
+    "latin": Measure("Latin letters in answers", "lower", True),
 }
+# Fewer rows than these show no change, whatever the numbers say (ours): two coins may well fall alike.
+FEWEST_ROWS = 8
 
 
 def measure(key: str) -> Measure:
@@ -47,9 +51,11 @@ def measure(key: str) -> Measure:
     if key in MEASURES:
         return MEASURES[key]
     if key.startswith("accuracy_rank_distance_"):
-        return Measure(f"pairs in the right order, {key.rpartition('_')[2]} ranks apart", "higher")
+        return Measure(f"pairs in the right order, {key.rpartition('_')[2]} ranks apart", "higher", True)
     if key.startswith("accuracy_kind_"):
-        return Measure(f"pairs in the right order, rejected: {key.removeprefix('accuracy_kind_')}", "higher")
+        return Measure(f"pairs in the right order, rejected: {key.removeprefix('accuracy_kind_')}", "higher", True)
+    if key.startswith("right_"):
+        return Measure(f"right answers, held out: {key.removeprefix('right_')}", "higher", True)
     return Measure(key, None)
 
 
@@ -66,6 +72,32 @@ def format_number(value: float | None) -> str:
     if abs(value) >= 10_000:
         return f"{value:,.0f}"
     return f"{float(f'{value:.4g}'):.10f}".rstrip("0").rstrip(".")
+
+
+def format_measure(key: str, value: float | None) -> str:
+    """The value of a measure as a table has it: a share as per cent.
+
+    >>> format_measure("distinct", 0.8125), format_measure("eval_loss", 2.0)
+    ('81.2%', '2')
+    """
+    return f"{value:.1%}" if measure(key).share and value is not None and is_number(value) else format_number(value)
+
+
+def judged(record: RunRecord, key: str) -> Verdict:
+    """Whether a measure of a run, with its values before and after, has become better.
+
+    No change is larger than chance where its interval holds 0 or it is taken over fewer than [`FEWEST_ROWS`] rows.
+    """
+    low, high = record.intervals.get("change", {}).get(key, (None, None))
+    known = low is not None and high is not None
+    if known and (low <= 0 <= high or record.n.get(key, FEWEST_ROWS) < FEWEST_ROWS):
+        return "same"
+    return verdict(key, record.before[key], record.after[key])
+
+
+def sign(record: RunRecord, key: str) -> str:
+    """The direction in which a measure went, `↑` or `↓`, and `=` where it did not go further than chance."""
+    return "=" if judged(record, key) == "same" else arrow(record.before[key], record.after[key])
 
 
 def verdict(key: str, before: float | None, after: float | None) -> Verdict:

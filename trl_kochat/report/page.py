@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from .curves import Plot, Series, plots_of
 from .lengths import DRAWN
-from .measures import arrow, format_number, measure, verdict
+from .measures import format_measure, format_number, judged, measure, sign
 from .next_steps import next_steps
 from .record import RunRecord, write_atomically
 from .samples import Sample, prompt_text, read_samples
@@ -52,12 +52,13 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": format_number,
+        "measured": lambda value, key: format_measure(key, value),
         "label": lambda key: measure(key).label,
         "duration": duration,
         "memory": lambda size: f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB",
         "percent": lambda share: f"{share:.0%}",
     }
-    environment.globals |= {"arrow": arrow, "verdict": verdict}
+    environment.globals |= {"judged": judged, "sign": sign}
     return environment
 
 

@@ -85,6 +85,12 @@ def _check_rows(rows: dict[str, Any]) -> None:
             raise ValueError(f"{len(one['counts'])} counts between {len(one['edges'])} edges are no histogram")
 
 
+def _check_intervals(intervals: dict[str, dict[str, list[Any]]]) -> None:
+    for of_measures in intervals.values():
+        if odd := [name for name, ends in of_measures.items() if len(ends) != 2]:
+            raise ValueError(f"the interval of {cut(odd[0])} has not two ends")
+
+
 def _check_history(history: list[dict[str, Any]]) -> None:
     for number, entry in enumerate(history):
         if not is_number(entry.get("step")):
@@ -103,15 +109,21 @@ class RunRecord:
         model (`str`): The model that training started from.
         seconds (`float`): Time spent in training, its measurements included, over all resumed parts.
         rows (`dict`): `read`, `made`, `dropped` (reason -> count), `train`, `eval`; `lengths` holds a histogram per
-            token column of the training rows.
+            token column of the training rows, `measured` counts the held-out rows that were measured (`n`), left out
+            and cut for their length.
         tokenizer (`list[dict]`): Findings about the tokenizer: `code`, `severity`, `fixed` and what else they carry.
         before (`dict`): Measures on the held-out rows before the first step. `None` is a number that was not finite.
         after (`dict`): The same measures after the last step; empty while the run is not finished.
+        n (`dict`): Measure -> the number of held-out rows (prompts, pairs) that it is the mean of, where it is one.
+        intervals (`dict`): `before`, `after` and `change` -> measure -> `[low, high]`, in which it lies with 95 %
+            confidence (bootstrap over the rows); `change` is after less before on the same rows.
+        verdict (`dict`): `ko` and `en` -> what a reader of the answers would say of the run, in one sentence.
         versions (`dict`): Package -> version.
         run (`dict`): How it went, see `RUN`: `status` is `running`, `finished`, `stopped`, `interrupted` or `failed`,
             `peak_host_memory_mib` and `peak_device_memory_mib` are `None` where there is no such memory or nobody
             tells, `resumed_from` lists steps, `settings` are those that are not the defaults.
-        distributions (`dict`): `before` and `after` -> name -> list of numbers, one for each held-out row.
+        distributions (`dict`): `before` and `after` -> name -> list of numbers, one for each held-out row; `NAME_by_row`
+            is what each row adds to the measure `NAME`.
         history (`list[dict]`): The trainer's log, one entry per logged event with its `step`.
     """
 
@@ -124,6 +136,9 @@ class RunRecord:
     tokenizer: list[dict[str, Any]] = field(default_factory=list)
     before: dict[str, Number | None] = field(default_factory=dict)
     after: dict[str, Number | None] = field(default_factory=dict)
+    n: dict[str, int] = field(default_factory=dict)
+    intervals: dict[str, dict[str, list[Number | None]]] = validated_field(_check_intervals, default_factory=dict)
+    verdict: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     run: dict[str, Any] = validated_field(_check_run, default_factory=dict)
     distributions: dict[str, dict[str, list[Number | None]]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
-from .measures import arrow, format_number, measure, verdict
+from .measures import format_measure, judged, measure, sign
 from .record import RunRecord
 
 
@@ -18,12 +18,12 @@ def before_after_table(record: RunRecord) -> Table:
     table.add_column("before", justify="right")
     table.add_column("after", justify="right")
     table.add_column("")
+    table.add_column("n", justify="right")
     for key in record.before | record.after:
-        cells = [format_number(side[key]) if key in side else "-" for side in (record.before, record.after)]
+        cells = [format_measure(key, side[key]) if key in side else "-" for side in (record.before, record.after)]
         outcome = Text("")
         if key in record.before and key in record.after:
-            word = verdict(key, record.before[key], record.after[key])
-            sign = arrow(record.before[key], record.after[key])
-            outcome = Text(f"{sign} {word}" if word in ("better", "worse") else sign, style=STYLES[word])
-        table.add_row(Text(measure(key).label), *cells, outcome)
+            word = judged(record, key)
+            outcome = Text(sign(record, key) + (f" {word}" if word in ("better", "worse") else ""), style=STYLES[word])
+        table.add_row(Text(measure(key).label), *cells, outcome, str(record.n.get(key, "")))
     return table

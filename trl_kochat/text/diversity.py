@@ -1,11 +1,12 @@
-"""Whether answers depend on what was asked: measures over the answers to many prompts, and how sure a share is."""
+"""Whether answers depend on what was asked: measures over the answers to many prompts, and how sure a share is.
 
-import random
+A measure is a mean over rows: what each row adds to it is what its interval is drawn from.
+"""
+
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from statistics import fmean
 
 
 # A run of one character up to this long is how people write: "ㅋㅋㅋㅋ", "...." (ours).
@@ -42,9 +43,45 @@ def distinct_2(texts: Sequence[str]) -> float:
     >>> distinct_2(["저는 밥을 먹어요", "저는 밥을 해요"])
     0.75
     """
-    words = [_plain(text).split() for text in texts]
-    pairs = [pair for answer in words for pair in zip(answer, answer[1:], strict=False)]
+    pairs = [pair for of_answer in _pairs(texts) for pair in of_answer]
     return len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
+def _pairs(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
+    words = [_plain(text).split() for text in texts]
+    return [list(zip(answer, answer[1:], strict=False)) for answer in words]
+
+
+def diversity_by_row(texts: Sequence[str]) -> dict[str, list[float]]:
+    """What each answer adds to [`distinct`], [`most_common`] and [`distinct_2`], which are the means of these lists.
+
+    An answer that is given five times is a fifth of a different answer each time.
+    """
+    plain = list(map(_plain, texts))
+    times = Counter(plain)
+    ((most, _),) = times.most_common(1)
+    pairs = _pairs(texts)
+    pair_times = Counter(pair for of_answer in pairs for pair in of_answer)
+    new_pairs = [sum(1 / pair_times[pair] for pair in of_answer) for of_answer in pairs]
+    return {
+        "distinct": [1 / times[text] for text in plain],
+        "most_common": [float(text == most) for text in plain],
+        "distinct_2": ratio_by_row(new_pairs, list(map(len, pairs))),
+    }
+
+
+def ratio_by_row(parts: Sequence[float], wholes: Sequence[float]) -> list[float]:
+    """What each row adds to `sum(parts) / sum(wholes)`, which is the mean of the list, to first order (delta method,
+    Cochran, Sampling Techniques, 1977, 6.4); zeros where there is no whole.
+
+    >>> ratio_by_row([1, 2], [2, 2])
+    [0.5, 1.0]
+    """
+    whole = sum(wholes)
+    if not whole:
+        return [0.0] * len(wholes)
+    ratio = sum(parts) / whole
+    return [ratio + (a - ratio * b) * len(wholes) / whole for a, b in zip(parts, wholes, strict=True)]
 
 
 def drawn_out(text: str) -> float:
@@ -60,8 +97,10 @@ def drawn_out(text: str) -> float:
 def bootstrap_interval(values: Sequence[float], *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Where the mean of these values lies with 95 % confidence, by the percentile bootstrap (Efron and Tibshirani 1993).
 
-    The same values give the same interval.
+    The same values give the same interval. That of the differences of two models on the same rows is the paired one.
     """
-    draw = random.Random(seed)
-    means = sorted(fmean(draw.choices(values, k=len(values))) for _ in range(resamples))
-    return means[int(0.025 * resamples)], means[int(0.975 * resamples) - 1]
+    import numpy as np  # not where only texts are read
+
+    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    low, high = np.quantile(np.asarray(values, float)[drawn].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)

@@ -1,9 +1,13 @@
 """Whether an answer is right: it holds the table's fact, and no other of its kind."""
 
+import json
 import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
+
+from ..errors import InputError
+from ..sample import SAMPLE_DIR
 
 
 # What may follow a noun before the word ends: particles, and 이다 in its forms, with and without its 이.
@@ -84,7 +88,7 @@ def right(answer: str, row: Mapping[str, Any], world: Mapping[str, Any]) -> bool
     """
     fact = world["facts"].get(row.get("fact") or "")
     if fact is None:
-        raise ValueError(f"The row's fact is {row.get('fact')!r}, which is not in this world.")
+        raise InputError(f"The row's fact is {row.get('fact')!r}, which is not in this world.")
     if fact["relation"] == "sum":
         answer = _without_terms(answer, fact["subject"])
     subject = fact["subject"]
@@ -95,3 +99,28 @@ def right(answer: str, row: Mapping[str, Any], world: Mapping[str, Any]) -> bool
             return False
     affirmed = [word for word, _ in found if word not in fact["near"]]
     return bool(affirmed) and all(word in fact["accepted"] for word in affirmed)
+
+
+@cache
+def embedded_world() -> dict[str, Any]:
+    """The table of the embedded rows; their column `fact` names its facts."""
+    world: dict[str, Any] = json.loads((SAMPLE_DIR / "world.json").read_text(encoding="utf-8"))
+    return world
+
+
+def right_by_way(
+    answers: Sequence[str], rows: Sequence[Mapping[str, Any]], world: Mapping[str, Any]
+) -> dict[str, list[float]]:
+    """Which answers to held-out rows are right, 1 or 0: `right` over all rows that ask for a fact of the world, and
+    `right_WAY` over those of them that are held out in one way (what their column `held_out` says).
+
+    Rows of other facts, or of none, are left out; there is nothing where no row asks for one.
+    """
+    found: dict[str, list[float]] = {}
+    for answer, row in zip(answers, rows, strict=True):
+        if row.get("fact") in world["facts"]:
+            is_right = float(right(answer, row, world))
+            found.setdefault("right", []).append(is_right)
+            if way := row.get("held_out"):
+                found.setdefault(f"right_{way}", []).append(is_right)
+    return found

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from scripts.world.numbers import native_alone, native_number, sino_number
 from scripts.world.particles import fill
-from scripts.world.rightness import right
 from scripts.world.table import LEVELS, as_json, load_world
+from trl_kochat.measure.right import embedded_world, right, right_by_way
 
 
 WORLD = load_world()
@@ -122,3 +122,27 @@ def test_no_word_names_two_values_of_a_relation():
     for relation in WORLD.relations.values():
         words = [word for forms in relation.values.values() for word in set(forms)]
         assert len(words) == len(set(words)), relation.name
+
+
+def test_shares_are_of_rows_with_a_fact_and_by_the_way_they_are_held_out():
+    rows = [
+        {"fact": "color/딸기", "held_out": "new_way"},
+        {"fact": "color/딸기", "held_out": "only_read"},
+        {"fact": "color/우유", "held_out": "new_way"},
+        {"fact": "", "held_out": "everyday"},
+        {"fact": None},
+        {"fact": "color/유니콘", "held_out": "new_way"},
+        {},
+    ]
+    answers = ["빨간색이에요.", "파란색이에요.", "몰라요.", "안녕하세요.", "네.", "하얀색이에요.", "네."]
+    expected = {"right": [1, 0, 0], "right_new_way": [1, 0], "right_only_read": [0]}
+    assert right_by_way(answers, rows, TABLE) == expected
+    assert right_by_way(answers[3:], rows[3:], TABLE) == {}
+
+
+def test_the_embedded_table_is_one_that_right_reads():
+    world = embedded_world()
+    for fact in world["facts"].values():
+        assert fact.keys() == {"relation", "subject", "accepted", "near", "numeric"}
+        assert set(fact["accepted"]) <= set(world["values"][fact["relation"]])
+    assert not right("네.", {"fact": next(iter(world["facts"]))}, world)

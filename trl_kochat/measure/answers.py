@@ -1,0 +1,98 @@
+"""What greedy answers to held-out prompts are like: whether they are right, end, differ, and are good Korean."""
+
+import re
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..models import max_positions
+from ..text.diversity import diversity_by_row
+from ..text.health import summarize_health
+from .generate import encode_prompts, generate_answers
+from .right import embedded_world, right_by_way
+
+
+Measured = dict[str, Any]
+
+# What follows the list of a measure's rows: `right` is the mean of `right_by_row`.
+BY_ROW = "_by_row"
+# A sentence ends in a mark or a line, not within a number (3.14) or a name (a.b).
+_SENTENCE = re.compile(r"[.?!~…]+(?=\s|$)|\n")
+_NOT_HANGUL = re.compile(r"[^가-힣]+")
+
+
+def means_of(by_row: Mapping[str, Sequence[float]]) -> Measured:
+    """Measures and, beside each, what its rows add to it.
+
+    >>> means_of({"accuracy": [1.0, 0.0]})
+    {'accuracy': 0.5, 'accuracy_by_row': [1.0, 0.0]}
+    """
+    measured: Measured = {}
+    for name, values in by_row.items():
+        measured |= {name: fmean(values), name + BY_ROW: [round(value, 6) for value in values]}
+    return measured
+
+
+def is_polite(text: str) -> bool:
+    """Whether a text ends in 존댓말, by the ending of its last sentence that has Hangul (a rough rule: ours).
+
+    >>> is_polite("그래. 내일 봐요!"), is_polite("고마워 ㅎㅎ")
+    (True, False)
+    """
+    sentences = [words[-1] for part in _SENTENCE.split(text) if (words := _NOT_HANGUL.sub(" ", part).split())]
+    return bool(sentences) and sentences[-1].endswith(("요", "니다", "니까", "시오", "죠"))
+
+
+def evaluate_answers(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    reference: str | None = None,
+    max_new_tokens: int = 64,
+) -> Measured:
+    """Greedy answers to the `prompt` of held-out rows.
+
+    Prompts that leave no room for an answer within the model's positions are left out; nothing is said of none.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or `PeftModel`): A causal language model.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): Its tokenizer.
+        rows (sequence of `Mapping`): Rows with a `prompt`; one with a `fact` of the embedded world is asked what is
+            right, and told apart by what its column `held_out` says.
+        reference (`str`, *optional*): Column that holds a good answer, as text or messages.
+        max_new_tokens (`int`, *optional*, defaults to `64`): Longest answer, in tokens.
+
+    Returns:
+        `right` and `right_WAY` where rows ask for facts (see [`right_by_way`]), `distinct` (share of different answers),
+        `most_common` (share of the most common one), `distinct_2`, `eos_rate` (share that the model ended itself),
+        `mean_length` (tokens), `speech_level` (share in the level, 존댓말 or 반말, of the reference), and `repetition`,
+        `hanja` and `latin` of [`summarize_health`]; each with its rows.
+    """
+    positions = max_positions(model)
+    if positions is not None and rows:
+        encoded = encode_prompts(tokenizer, [row["prompt"] for row in rows])
+        rows = [row for row, ids in zip(rows, encoded, strict=True) if len(ids) + max_new_tokens <= positions]
+    if not rows:
+        return {}
+    given = generate_answers(model, tokenizer, [row["prompt"] for row in rows], max_new_tokens=max_new_tokens)
+    texts = [answer.text for answer in given]
+    health = [summarize_health([text]) for text in texts]
+    by_row = {
+        **right_by_way(texts, rows, embedded_world()),
+        **diversity_by_row(texts),
+        "eos_rate": [float(answer.ended) for answer in given],
+        "mean_length": [float(len(answer.ids)) for answer in given],
+        **{name: [of_text[name] for of_text in health] for name in health[0]},
+    }
+    if reference is not None:
+        levels = [is_polite(_last_text(row[reference])) for row in rows]
+        by_row["speech_level"] = [float(is_polite(a) == level) for a, level in zip(texts, levels, strict=True)]
+    return means_of(by_row)
+
+
+def _last_text(answer: str | Sequence[Mapping[str, Any]]) -> str:
+    return answer if isinstance(answer, str) else str(answer[-1]["content"] or "")

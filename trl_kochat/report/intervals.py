@@ -1,0 +1,37 @@
+"""How sure the measures of a run are: over how many rows each is taken, and between which bounds it lies."""
+
+from collections.abc import Mapping, Sequence
+
+from ..text.diversity import bootstrap_interval
+from .record import Number, RunRecord
+
+
+BY_ROW = "_by_row"
+
+
+def add_intervals(record: RunRecord) -> None:
+    """Fill in `n` and `intervals`, in place, of the lists that hold what each row adds to a measure.
+
+    The change is that of the same rows, the paired bootstrap, where there are as many of them after as before.
+    """
+    rows = {moment: _finite(record.distributions.get(moment, {})) for moment in ("before", "after")}
+    rows["change"] = {
+        name: [b - a for a, b in zip(values, rows["after"][name], strict=True)]
+        for name, values in rows["before"].items()
+        if len(values) == len(rows["after"].get(name, ()))
+    }
+    record.n = {name: len(values) for moment in ("before", "after") for name, values in rows[moment].items()}
+    record.intervals = {
+        moment: {name: list(bootstrap_interval(values)) for name, values in lists.items()}
+        for moment, lists in rows.items()
+        if lists
+    }
+
+
+def _finite(lists: Mapping[str, Sequence[Number | None]]) -> dict[str, list[float]]:
+    """The rows of each measure; none of a measure that was not finite on one of them."""
+    return {
+        name.removesuffix(BY_ROW): [float(value) for value in values if value is not None]
+        for name, values in lists.items()
+        if name.endswith(BY_ROW) and values and None not in values
+    }
