@@ -142,7 +142,11 @@ def test_the_table_judges_by_the_measure_and_not_by_the_sign(tmp_path):
     rows = {"eval_loss": (2.0, 1.0), "repetition": (0.1, 0.4), "accuracy": (0.5, 0.9), "kl": (0.0, 5.0)}
     record = {"before": {k: v[0] for k, v in rows.items()}, "after": {k: v[1] for k, v in rows.items()}}
     text = squeezed(page_of(make_run(tmp_path, **record)).text)
-    for row in ("held-out rows 2 1 ↓ better", "repetition in answers 10.0% 40.0% ↑ worse", "right order 0.5 0.9 ↑ better"):
+    for row in (
+        "held-out rows 2 1 ↓ better",
+        "repetition in answers 10.0% 40.0% ↑ worse",
+        "right order 50.0% 90.0% ↑ better",
+    ):
         assert row in text
     assert re.search(r"KL to the reference \(nats a completion\) 0 5 ↑ (?!better|worse)", text)
 
