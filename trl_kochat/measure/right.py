@@ -53,6 +53,7 @@ def _named(answer: str, words: tuple[str, ...], subject: str) -> list[tuple[str,
     repeated = [match.span() for match in re.finditer(rf"(?<![{_WORD}]){re.escape(subject)}", answer)]
     found = []
     for match in pattern.finditer(answer):
+        assert match.lastindex is not None  # each word is a group
         word = ordered[match.lastindex - 1]
         # 브라질리아 begins as 브라질 does, and 크다 is a value as well as what was asked about.
         inside = any(

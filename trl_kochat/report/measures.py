@@ -89,8 +89,7 @@ def judged(record: RunRecord, key: str) -> Verdict:
     No change is larger than chance where its interval holds 0 or it is taken over fewer than [`FEWEST_ROWS`] rows.
     """
     low, high = record.intervals.get("change", {}).get(key, (None, None))
-    known = low is not None and high is not None
-    if known and (low <= 0 <= high or record.n.get(key, FEWEST_ROWS) < FEWEST_ROWS):
+    if low is not None and high is not None and (low <= 0 <= high or record.n.get(key, FEWEST_ROWS) < FEWEST_ROWS):
         return "same"
     return verdict(key, record.before[key], record.after[key])
 
