@@ -113,7 +113,13 @@ class Answers:
 
     def _unfinished(self, question: Question, level: str, style: str) -> str | None:
         whole = self.right_answer(question, level, self.rng.choice(STYLES))
-        return cut_short(whole, self.rng)
+        text = cut_short(whole, self.rng)
+        # "귤은 주황색" or "수영장으로" would do as an answer; "주황색을 띠" would not.
+        rest, _, last = (text or "").rpartition(". ")[-1].rpartition(" ")
+        names_it, named_before, last_names_it = (
+            self.is_right(part, question.fact) for part in (f"{rest} {last}", rest, last)
+        )
+        return None if last_names_it or (names_it and not named_before) else text
 
     def _repetition(self, question: Question, level: str, style: str) -> str | None:
         return go_round(self.right_answer(question, level, style), self.rng)
@@ -121,17 +127,23 @@ class Answers:
     def _long_winded(self, question: Question, level: str, style: str) -> str | None:
         start = self.rng.choice(self.phrases.long_winded).at(level)
         text = f"{start} {self.right_answer(question, level, 'one_sentence')}"
-        if self.rng.random() < 0.5:
+        if style != "two_sentences" and self.rng.random() < 0.5:  # two sentences, where asked for, would be fine
             text += f" {self.rng.choice(self.world.closers).at(level)}"
         return text
 
 
 def cut_short(text: str, rng: random.Random) -> str | None:
-    """The beginning of an answer, which stops inside a sentence and outside quotes; `None` where there is none."""
+    """The beginning of an answer, which stops inside a sentence and outside quotes; `None` where there is none.
+
+    Not behind a digit (2 of 24 is another answer), nor where it would do as one ("종이를 자를 때").
+    """
     stops = [
         end
         for end in range(4, len(text) - 2)
-        if text[end - 1] not in " .?!,'" and text[end] not in ".?!'," and not text[:end].count("'") % 2
+        if text[end - 1] not in " .?!,'0123456789"
+        and not text[:end].endswith(("때", "수도"))
+        and text[end] not in ".?!',"
+        and not text[:end].count("'") % 2
     ]
     return text[: rng.choice(stops[len(stops) // 3 :])] if stops else None
 

@@ -47,7 +47,7 @@ def counted(value: str) -> tuple[str, ...]:
     """The ways to write a number with its unit.
 
     >>> counted("8 개")
-    ('8개', '8 개', '여덟 개', '여덟개', '8가지', '8 가지', '여덟 가지', '여덟가지')
+    ('8개', '8 개', '여덟 개', '여덟개', '8가지', '8 가지', '여덟 가지', '여덟가지', '8', '여덟')
     >>> counted("60 분")
     ('60분', '60 분', '육십 분', '육십분')
     """
@@ -60,6 +60,8 @@ def counted(value: str) -> tuple[str, ...]:
         words += [f"{number}{name}", f"{number} {name}", f"{spelt} {name}", f"{spelt}{name}"]
         if number >= 1000:
             words.append(f"{number:,}{name}")
+    if unit == "개":  # of things the bare number will do: "코끼리의 코는 하나예요."
+        words += [f"{number}", native_alone(number)]
     return tuple(words)
 
 

@@ -243,7 +243,7 @@ class Stages:
         if kind == "repetition":
             return go_round(row.answer, rng) or "그래 그래 그래 그래"
         if kind == "unfinished":
-            return cut_short(row.answer, rng) or row.answer[:3]
+            return cut_short(row.answer, rng) or row.answer[0]
         topic = rng.choice(FAR_TOPICS[row.topic])
         others = [
             other.answer

@@ -189,6 +189,18 @@ def test_a_wish_for_length_is_kept(rows):
             assert sentences == (1 if "한 문장" in row["system"] else 2), row
 
 
+def test_an_unfinished_answer_does_not_do_as_a_whole_one(rows):
+    for row in rows["pairs"]:
+        if row["fact"] and row["kind"] == "unfinished":
+            last = row["rejected"].split(". ")[-1].split()[-1]
+            assert last not in row["accepted"] and not re.search(r"(때|수도|\d)$", last), row
+
+
+def test_a_wish_for_two_sentences_is_not_kept_by_a_long_winded_answer(rows):
+    asked_for_two = [row for row in rows["pairs"] if "두 문장" in row["system"] and row["kind"] == "long_winded"]
+    assert asked_for_two and not any(". " in row["rejected"] for row in asked_for_two)
+
+
 def test_every_kind_is_there_and_spread_over_rank_differences(rows):
     pairs = Counter(row["kind"] for row in rows["pairs"])
     assert pairs.keys() == KINDS.keys() and min(pairs.values()) >= 60
