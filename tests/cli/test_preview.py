@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from tests.tokenizers import byte_fallback, healthy, kogpt2_like
 from trl_kochat.cli import main
 from trl_kochat.cli.preview import pieces
-from trl_kochat.data.formatters import formatter_names
 from trl_kochat.tokenizer import load_tokenizer
 
 
@@ -42,7 +41,7 @@ def preview(capsys, *arguments):
     return status, capsys.readouterr()
 
 
-@pytest.mark.parametrize("name", formatter_names())
+@pytest.mark.parametrize("name", SAMPLE_OF)
 @pytest.mark.parametrize("named", [True, False])
 def test_every_formatters_rows_can_be_seen(capsys, model, name, named):
     extra = ["--format", name] if named else []

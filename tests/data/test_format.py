@@ -67,7 +67,7 @@ RANKING = {"prompt": "q", "completion_0": "a", "completion_1": "b", "ranking": [
             {key: value for key, value in RANKING.items() if key != "ranking"},
             "nearest to kochatgpt_rm, .* needs ranking",
         ),
-        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "nearest to orca_pairs, which also needs question"),
+        ({"prompt": "q", "chosen": "a"}, "nearest to preference, which also needs rejected"),
     ],
 )
 def test_a_row_short_of_a_column_is_not_taken_for_a_mere_prompt(row, message):

@@ -101,8 +101,8 @@ def test_rows_that_teach_nothing_are_dropped_and_counted(change, reason):
         ({**NEW, "chosen": 7}, "'chosen' holds 7"),
         ({**NEW, "system": 7}, "'system' holds 7"),
         ({**OLD, "llama2-13b-chat": None}, "'llama2-13b-chat' is None"),
-        ({**MESSAGES, "preferred_output": None}, "'preferred_output' does not hold a list"),
-        ({**MESSAGES, "input": {"messages": []}}, "'input' holds no message"),
+        ({**MESSAGES, "preferred_output": None}, "'preferred_output' is None"),
+        ({**MESSAGES, "input": {"messages": []}}, "there is no prompt"),
         (
             {**MESSAGES, "input": {"messages": [{"role": "system", "content": "x"}]}},
             "ends with role 'system'; .* user",
@@ -111,7 +111,7 @@ def test_rows_that_teach_nothing_are_dropped_and_counted(change, reason):
             {**MESSAGES, "input": {"messages": MESSAGES["preferred_output"]}},
             "ends with role 'assistant'; expected user",
         ),
-        ({**MESSAGES, "preferred_output": []}, "'preferred_output' holds 0 messages; expected one"),
+        ({**MESSAGES, "preferred_output": []}, "'preferred_output' holds no message"),
         ({**MESSAGES, "preferred_output": [{"role": "user", "content": "x"}]}, "role 'user'; expected assistant"),
     ],
 )
