@@ -44,7 +44,7 @@ def settle(before: Mapping[str, str]) -> None:
     check_torchao()
     told = [f"{name} {before[name]} -> {changed[name]}" for name in sorted(changed)]
     if told or removed:
-        print("바뀐 패키지 (changed):", ", ".join([*told, *(f"{name} 지움 (removed)" for name in removed)]))
+        print("바뀐 패키지 (changed):", ", ".join([*told, *(f"{name} 제거 (removed)" for name in removed)]))
     if loaded:
         if on_colab:
             _restart_kernel()
