@@ -215,6 +215,51 @@ def test_the_table_says_what_became_better(tmp_path, capsys):
     assert "my[bold]model" in printed
 
 
+def answers_of(*shares, rows=20):
+    """What an `evaluate` gives, call by call: a share, its rows, and counts of them."""
+    of_rows = ([1.0] * round(share * rows) + [0.0] * round((1 - share) * rows) for share in shares)
+    measured = iter([{"right": sum(r) / rows, "right_by_row": r, "n": rows, "left_out": 2} for r in of_rows])
+    return lambda model: next(measured)
+
+
+def test_a_measure_with_rows_has_an_interval_and_counts_are_no_measures(tmp_path):
+    report = report_callback(evaluate=answers_of(0.1, 0.9))
+    sft_trainer(tmp_path, max_steps=1, callbacks=[report]).train()
+    found = metrics(tmp_path)
+    assert (found["before"], found["after"], found["n"]) == ({"right": 0.1}, {"right": 0.9}, {"right": 20})
+    assert found["rows"]["measured"] == {"n": 20, "left_out": 2}
+    assert set(found["intervals"]) == {"before", "after", "change"}
+    low, high = found["intervals"]["change"]["right"]
+    assert 0.5 < low < 0.8 < high <= 1
+
+
+def test_a_resumed_run_pairs_its_rows_with_those_of_its_first_part(tmp_path):
+    sft_trainer(
+        tmp_path, max_steps=1, save_steps=1, callbacks=[report_callback(evaluate=answers_of(0.1, 0.5))]
+    ).train()
+    second = sft_trainer(tmp_path, max_steps=2, callbacks=[report_callback(evaluate=answers_of(0.9))])
+    second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert metrics(tmp_path)["intervals"]["change"]["right"][0] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("ko_KR", "맞는 답이 10%에서 90%로"), ("C", "More answers are right (10%")]
+)
+def test_the_verdict_is_kept_and_said_in_the_language_of_the_machine(tmp_path, capsys, monkeypatch, place, said):
+    monkeypatch.setattr("locale.getlocale", lambda: (place, "UTF-8"))
+    report = report_callback(evaluate=answers_of(0.1, 0.9))
+    sft_trainer(tmp_path, max_steps=1, callbacks=[report]).train()
+    assert said in capsys.readouterr().out
+    assert set(metrics(tmp_path)["verdict"]) == {"ko", "en"}
+
+
+def test_a_run_that_breaks_off_says_so_in_its_verdict(tmp_path):
+    report = report_callback(evaluate=answers_of(0.1))
+    with pytest.raises(RuntimeError), report:
+        sft_trainer(tmp_path, max_steps=3, callbacks=[report, Raise(RuntimeError("no"), 2)]).train()
+    assert metrics(tmp_path)["verdict"]["en"].startswith("Warning: the run ended at step")
+
+
 def test_the_record_reads_back_what_it_wrote(tmp_path):
     report = report_callback(evaluate=weight_norm)
     sft_trainer(tmp_path, max_steps=2, callbacks=[report]).train()

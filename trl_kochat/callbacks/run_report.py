@@ -20,6 +20,7 @@ from ..report.lengths import histogram, token_lengths
 from ..report.machine import command_line, device_name, installed_versions, peak_memory
 from ..report.record import RUN, plain
 from ..report.settings import settings_of
+from ..report.verdict import reads_korean, verdict_of
 from ..tokenizer import check_tokenizer
 from .looking import looking, measuring, method_of, model_in, tokenizer_of
 
@@ -193,6 +194,8 @@ class RunReportCallback(TrainerCallback):
             console = get_console()
             if record.before or record.after:
                 console.print(before_after_table(record))
+            if verdict := record.verdict.get("ko" if reads_korean() else "en"):
+                console.print(verdict, markup=False, highlight=False, soft_wrap=True)
             console.print(f"Run report: {self.folder}", markup=False, highlight=False, soft_wrap=True)
 
     def _describe(
@@ -264,6 +267,7 @@ class RunReportCallback(TrainerCallback):
             self.record.history = self._state.log_history
             self.record.seconds = self._seconds_before + time.perf_counter() - self._started
             self.record.run |= peak_memory()
+            self.record.verdict = verdict_of(self.record)
             self.record.save(self.folder)
 
     def _draw(self) -> None:
