@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it.
 _PUBLIC = {
+    "check_rows": "data.health",
     "load_rows": "data",
     "split_by_prompt": "data",
     "detect_formatter": "data",
@@ -44,6 +45,7 @@ __all__ = [
     "PPOTrainer",
     "Run",
     "RunReportCallback",
+    "check_rows",
     "check_tokenizer",
     "detect_formatter",
     "dpo_loss",
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
         load_rows,
         split_by_prompt,
     )
+    from .data.health import check_rows
     from .measure.logps import dpo_loss, response_logps
     from .ppo import PPOConfig, PPOTrainer
     from .run import Run
