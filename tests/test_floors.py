@@ -28,6 +28,7 @@ FLOORS = {
     "report": 2,
     "tokenizer": 2,
     "callbacks": 3,
+    "rewards": 3,
     "merging": 3,
     "ppo": 3,
     "run": 4,
