@@ -20,6 +20,8 @@ ROLES = {
     **dict.fromkeys(("tool", "observation"), "tool"),
 }
 _WHO, _WHAT = ("role", "from", "speaker"), ("content", "value", "text")
+# After whom the assistant speaks.
+ASKS = ("user", "tool")
 _ABOUT_TOOLS = ("tool_calls", "tool_call_id", "name")
 
 
@@ -168,7 +170,7 @@ def check_turns(prompt: Messages, *answers: Messages) -> None:
     """Raise `ValueError` unless the prompt ends where somebody asks and each answer is the assistant's."""
     if not prompt:
         raise InputError("there is no prompt: no message, or none that both conversations begin with")
-    if prompt[-1]["role"] not in ("user", "tool"):
+    if prompt[-1]["role"] not in ASKS:
         raise InputError(f"the prompt ends with role {prompt[-1]['role']!r}; expected user, who asks")
     for answer in answers:
         if answer and answer[0]["role"] != "assistant":
