@@ -5,30 +5,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_kochat.data.ranking import check_ranks, ranked_pairs
+from trl_kochat.data.messages import said
+from trl_kochat.data.ranking import check_ranks, ranked_rows
+
+
+def pairs_of(ranks, **options):
+    """Pairs of answers named by their number, the better one first."""
+    answers = [said("assistant", str(number)) for number in range(len(ranks))]
+    rows = ranked_rows(said("user", "질문"), answers, ranks, **options)
+    return [(int(row["chosen"][0]["content"]), int(row["rejected"][0]["content"])) for row in rows], rows
 
 
 @pytest.mark.parametrize("ranks", list(permutations(range(3))))
 def test_three_distinct_ranks_give_every_pair_with_the_better_answer_first(ranks):
-    pairs = list(ranked_pairs(ranks))
+    pairs, rows = pairs_of(ranks)
     assert {frozenset(pair) for pair in pairs} == {frozenset(pair) for pair in combinations(range(3), 2)}
     assert all(ranks[better] < ranks[worse] for better, worse in pairs)
+    assert [row["margin"] for row in rows] == [ranks[worse] - ranks[better] for better, worse in pairs]
 
 
 def test_ties_give_no_pair():
-    assert list(ranked_pairs([1, 1, 1])) == []
-    assert set(ranked_pairs([0, 0, 1])) == {(0, 2), (1, 2)}
+    assert pairs_of([1, 1, 1])[0] == []
+    pairs, rows = pairs_of([0, 0, 1])
+    assert set(pairs) == {(0, 2), (1, 2)} and rows.dropped == {"tie": 1}
 
 
-def test_five_answers_give_ten_pairs():
-    assert len(list(ranked_pairs([4, 2, 0, 1, 3]))) == 10
+def test_a_least_difference_drops_what_is_nearer():
+    pairs, rows = pairs_of([1.0, 1.5, 3.0, 3.0], least_difference=1.0)
+    assert set(pairs) == {(0, 2), (0, 3), (1, 2), (1, 3)} and rows.dropped == {"too_close": 1, "tie": 1}
 
 
 @given(st.lists(st.integers(0, 5), max_size=8))
 def test_a_pair_for_each_two_answers_of_different_rank(ranks):
-    pairs = list(ranked_pairs(ranks))
+    pairs, rows = pairs_of(ranks)
     assert all(ranks[better] < ranks[worse] for better, worse in pairs)
     assert len(set(pairs)) == len(pairs) == sum(a != b for a, b in combinations(ranks, 2))
+    assert len(pairs) + rows.dropped["tie"] == len(ranks) * (len(ranks) - 1) // 2
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,13 @@ clean-up mends that and nothing else, and `clean=False` leaves every text as it 
 import re
 import unicodedata
 from collections.abc import Mapping
-from itertools import combinations
 from typing import Any
 
 from ...errors import InputError
 from ...text.normalize import is_blank
-from ...text.prompts import prompt_id
 from ...text.shown import shown
-from ..ranking import check_ranks, ranked_pairs
+from ..messages import Messages, completion_row, has_nothing, said, tools_of, turns_of, with_system
+from ..ranking import check_ranks, ranked_rows
 from ..rows import Row, Rows, text_of
 from .registry import formatter
 
@@ -68,26 +67,21 @@ class _Cleaner:
             self.kinds += kinds
         return text
 
-
-def _user(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
-
-
-def _assistant(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
+    def turns(self, row: Row, column: str, role: str) -> Messages:
+        """A column as messages: a text is cleaned and becomes a turn of `role`, TRL's messages are left as they are."""
+        if isinstance(row.get(column), list):
+            return turns_of(row, column, role)
+        return said(role, self(text_of(row, column), answer=role == "assistant"))
 
 
 @formatter("kochatgpt_sft", type="prompt_completion", columns=[{"prompt", "completion"}])
 def to_prompt_completion(row: Row, *, clean: bool = True) -> Rows:
     """One row of `kochatgpt_1_SFT.jsonl`, `{prompt, completion, tokens}`; dropped when either text is empty."""
     cleaner = _Cleaner(clean)
-    prompt = cleaner(text_of(row, "prompt"))
-    completion = cleaner(text_of(row, "completion"), answer=True)
-    if is_blank(prompt):
-        return Rows(dropped=["empty_prompt"], cleaned=cleaner.kinds)
-    if is_blank(completion):
-        return Rows(dropped=["empty_completion"], cleaned=cleaner.kinds)
-    return Rows([{"prompt": _user(prompt), "completion": _assistant(completion)}], cleaned=cleaner.kinds)
+    prompt = with_system(row, cleaner.turns(row, "prompt", "user"))
+    return completion_row(
+        prompt, cleaner.turns(row, "completion", "assistant"), cleaned=cleaner.kinds, **tools_of(row)
+    )
 
 
 def _turns(row: Row) -> list[tuple[str, str]]:
@@ -127,10 +121,10 @@ def dialogue_to_prompt_completion(row: Row, *, clean: bool = True) -> Rows:
             dropped += ["empty_turn"] * max(1, sum(speaker == ASSISTANT for speaker, _ in turns[number:]))
             return Rows(made, dropped=dropped, cleaned=cleaner.kinds)
         if speaker == USER:
-            messages += _user(text)
+            messages += said("user", text)
         elif messages:
-            made.append({"prompt": list(messages), "completion": _assistant(text)})
-            messages += _assistant(text)
+            made.append({"prompt": list(messages), "completion": said("assistant", text)})
+            messages += said("assistant", text)
         else:
             dropped.append("no_question")
     if not turns or turns[-1][0] == USER:
@@ -158,38 +152,15 @@ def to_preference(row: Row, *, clean: bool = True) -> Rows:
     kinds = row.get("kinds")
     if not (isinstance(kinds, list) and len(kinds) == num_answers and all(isinstance(kind, str) for kind in kinds)):
         kinds = None
-    made: list[dict[str, Any]] = []
-    dropped: list[str] = []
-    better_first = {frozenset(pair): pair for pair in ranked_pairs(ranks)}
-    for i, j in combinations(range(num_answers), 2):
-        if is_blank(prompt):
-            dropped.append("empty_prompt")
-        elif is_blank(answers[i]) or is_blank(answers[j]):
-            dropped.append("empty_completion")
-        elif frozenset((i, j)) not in better_first:
-            dropped.append("tie")
-        elif answers[i] == answers[j]:
-            dropped.append("identical")
-        else:
-            chosen, rejected = better_first[frozenset((i, j))]
-            made.append(
-                {
-                    "prompt": _user(prompt),
-                    "chosen": _assistant(answers[chosen]),
-                    "rejected": _assistant(answers[rejected]),
-                    "margin": ranks[rejected] - ranks[chosen],
-                    "prompt_id": prompt_id(prompt),
-                    **({"kind": kinds[rejected]} if kinds else {}),
-                }
-            )
-    return Rows(made, dropped=dropped, cleaned=cleaner.kinds)
+    turns = [said("assistant", answer) for answer in answers]
+    return ranked_rows(said("user", prompt), turns, ranks, kinds=kinds, cleaned=cleaner.kinds)
 
 
 @formatter("kochatgpt_ppo", type="prompt_only", columns=[{"prompt"}])
 def to_prompt_only(row: Row, *, clean: bool = True) -> Rows:
     """One row of `kochatgpt_3_PPO.jsonl`, `{prompt}`; dropped when it is empty."""
     cleaner = _Cleaner(clean)
-    prompt = cleaner(text_of(row, "prompt"))
-    if is_blank(prompt):
+    prompt = with_system(row, cleaner.turns(row, "prompt", "user"))
+    if has_nothing(prompt):
         return Rows(dropped=["empty_prompt"], cleaned=cleaner.kinds)
-    return Rows([{"prompt": _user(prompt)}], cleaned=cleaner.kinds)
+    return Rows([{"prompt": prompt, **tools_of(row)}], cleaned=cleaner.kinds)
