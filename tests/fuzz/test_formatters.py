@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from trl_kochat.data import RowCounts, detect_formatter, format_dataset, formatter_names, get_formatter
-from trl_kochat.data.ranking import check_ranks, ranked_pairs
+from trl_kochat.data.ranking import check_ranks, ranked_rows
 from trl_kochat.encode import as_turns
 from trl_kochat.text.prompts import prompt_id, prompt_key
 
@@ -17,7 +17,7 @@ from .inputs import fuzz, numbers, outcome, replacements, texts, values
 
 NAMES = tuple(name for name in formatter_names() if get_formatter(name).function.__module__.startswith("trl_kochat."))
 # Of these one raw row may give several.
-SEVERAL = {"kochatgpt_conversation"}
+SEVERAL = {"kochatgpt_conversation", "messages", "rankings"}
 REASONS = {
     "empty_prompt",
     "empty_completion",
@@ -26,6 +26,7 @@ REASONS = {
     "no_answer",
     "tie",
     "identical",
+    "empty_text",
     "nothing_to_learn",
 }
 
@@ -71,6 +72,8 @@ NEEDED = {
     "kochatgpt_rm": ("prompt", "completion_0", "completion_1", "completion_2", "ranking"),
     "kochatgpt_ppo": ("prompt",),
     "orca_pairs": ("question", "chosen", "rejected"),
+    "whole_messages": ("messages",),
+    "trl": ("prompt", "completion"),
 }
 for _name in NAMES:
     for _columns in get_formatter(_name).columns:
@@ -133,8 +136,8 @@ def test_one_row_gives_rows_or_a_reason(name, data, clean):
     assert replacements(list(made)) <= max(1, len(made)) * 2 * replacements(row)
     assert not replacements(list(made)) or replacements(row)
     for made_row in made:
-        for column in made_row.keys() & {"prompt", "completion", "chosen", "rejected"}:
-            assert made_row[column]
+        for column in made_row.keys() & {"prompt", "completion", "chosen", "rejected", "messages"}:
+            assert made_row[column] or name == "trl"
             for message in as_turns(made_row[column], "user"):
                 assert set(message) == {"role", "content"}
                 message["content"].encode()  # no half characters: a tokenizer must read it
@@ -203,10 +206,10 @@ def test_ranks_are_taken_as_they_are_or_refused(ranks, number):
     if checked is None:
         return
     assert len(checked) == number
-    pairs = list(ranked_pairs(checked))
-    assert all(checked[better] < checked[worse] for better, worse in pairs)
+    rows = ranked_rows(as_turns("가", "user"), [as_turns(str(i), "assistant") for i in range(number)], checked)
+    assert all(row["margin"] > 0 for row in rows)
     ties = sum(checked[i] == checked[j] for i, j in combinations(range(number), 2))
-    assert len(pairs) + ties == number * (number - 1) // 2
+    assert rows.dropped["tie"] == ties and len(rows) + ties == number * (number - 1) // 2
 
 
 @fuzz(

@@ -131,7 +131,7 @@ def _check_workers(rows: Iterable[Row]) -> None:
 
 
 def _say(formatter: Formatter, counts: RowCounts) -> None:
-    odd = counts.dropped or counts.unread.keys() & TELLING
+    odd = counts.dropped or counts.unread.keys() & TELLING or (formatter.type == "prompt_only" and counts.unread)
     logger.log(logging.WARNING if odd else logging.INFO, "%s: %s", formatter.name, counts)
     if not counts.made:
         raise InputError(f"{formatter.name} made no row: {counts}.")
@@ -222,15 +222,7 @@ def _format_all(work: _Work, rows: Iterator[Row], num_proc: int | None) -> list[
 def _chosen(formatter: str | Callable[..., list[dict[str, Any]]] | None, first: Row) -> Formatter:
     if formatter is not None:
         return get_formatter(formatter) if isinstance(formatter, str) else formatter_of(formatter)
-    found = get_formatter(detect_formatter(first))
-    unread = first.keys() - frozenset().union(*found.columns)
-    if found.type == "prompt_only" and unread:
-        logger.warning(
-            "The columns fit %s, which leaves out %s. If they hold answers, name the formatter you mean.",
-            found.name,
-            listed(sorted(map(str, unread))),
-        )
-    return found
+    return get_formatter(detect_formatter(first))
 
 
 def _check_options(formatter: Formatter, row: Row, options: Mapping[str, Any]) -> None:

@@ -1,13 +1,14 @@
 """What a formatter is, and where formatters are found by name or by columns."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from ...errors import InputError
 from ...plugins import entry_points_of, function_of_file, load_entry_point, names_function_of_file
-from ...text.shown import listed, shown
+from ...text.shown import shown
+from ..advice import described, way_on
 from ..rows import Row, RowType
 
 
@@ -39,20 +40,23 @@ class Formatter:
         return Formatter, (self.name, self.type, self.function, self.columns)
 
     def expected(self) -> str:
-        return " or ".join(f"({', '.join(sorted(columns))})" for columns in self.columns)
+        """The column sets, some of them where there are many."""
+        told = [f"({', '.join(sorted(columns))})" for columns in self.columns]
+        return " or ".join(told[:4]) + (f" or one of {len(told) - 4} more sets" if len(told) > 4 else "")
 
 
 _FORMATTERS: dict[str, Formatter] = {}
 
 
 def formatter(
-    name: str, *, type: RowType, columns: Sequence[Collection[str]] = ()
+    name: str, *, type: RowType | None, columns: Sequence[Collection[str]] = ()
 ) -> Callable[[Callable[..., list[dict[str, Any]]]], Callable[..., list[dict[str, Any]]]]:
     """Register `to_<type>(row, **options) -> list[dict]` under a name; the function itself is returned unchanged.
 
     Args:
         name (`str`): Name for `format_dataset` and the command line.
-        type (`str`): TRL's name for the rows it makes: `"prompt_completion"`, `"preference"`, `"prompt_only"`, ...
+        type (`str`): TRL's name for the rows it makes: `"prompt_completion"`, `"preference"`, `"prompt_only"`, ...;
+            `None` where the row decides.
         columns (sequence of collections of `str`, *optional*): Column sets by which `detect_formatter` knows a raw
             row, each enough by itself. Without them the formatter is reached by name only.
 
@@ -139,25 +143,33 @@ def _every_formatter() -> list[Formatter]:
 def detect_formatter(columns: Iterable[str]) -> str:
     """Name of the formatter for raw rows with these columns; of several that fit, the one that explains most of them.
 
+    Args:
+        columns (iterable of `str`): Names of columns; a row, for an error that knows what they hold.
+
     Raises:
         ValueError: No formatter knows the columns, two explain equally many, or a formatter that lacks a column would
-            explain more of them (a ranking without its ranks is not a mere prompt).
+            explain more of them (a ranking without its ranks is not a mere prompt). It says what to do.
     """
-    found = set(map(str, columns))
+    row = columns if isinstance(columns, Mapping) else dict.fromkeys(columns, "")
+    found = set(map(str, row))
     known = [(one.name, wanted) for one in _every_formatter() for wanted in one.columns]
     most = max((len(wanted & found) for _, wanted in known), default=0)
     nearest = [(name, wanted) for name, wanted in known if len(wanted & found) == most > 0]
     fitting = sorted({name for name, wanted in nearest if wanted <= found})
+    if len(fitting) > 1:  # a prompt stands beside much
+        fitting = [name for name in fitting if _FORMATTERS[name].type != "prompt_only"] or fitting
     if len(fitting) == 1:
         return fitting[0]
-    told = listed(sorted(found)) or "(none)"
     if fitting:
-        raise InputError(f"Columns {told} fit {' and '.join(fitting)}; name the one you mean.")
-    if others := sorted({name for name, wanted in known if wanted <= found}):
-        name, wanted = nearest[0]
         raise InputError(
-            f"Columns {told} are nearest to {name}, which also needs {', '.join(sorted(wanted - found))}. Mend the "
-            f"rows, or name the formatter you mean ({', '.join(others)})."
+            f"Columns {described(row)} fit {' and '.join(fitting)}; name the one you mean (--formatter), or leave a column "
+            "out (--columns NAME=)."
         )
-    expected = "; ".join(f"{one.name}: {one.expected()}" for one in _every_formatter() if one.columns)
-    raise InputError(f"No formatter knows the columns {told}. Expected {expected}.")
+    if any(wanted <= found for _, wanted in known):
+        name, wanted = nearest[0]
+        missing = sorted(wanted - found)
+        raise InputError(
+            f"Columns {described(row)} are nearest to {name}, which also needs {', '.join(missing)}. Mend the rows, or say "
+            f"which column that is: --columns NAME={missing[0]}"
+        )
+    raise InputError(f"No formatter knows the columns {described(row)}. {way_on(row, detect_formatter)}")
