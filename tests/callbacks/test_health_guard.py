@@ -75,6 +75,30 @@ def test_answers_that_never_end_and_loop(tmp_path):
     assert sorted(said(trainer)) == ["foreign_script_rises", "never_ends", "repetition_rises"]
 
 
+QUESTIONS = [{"prompt": f"{n}번 문제의 답은?", "completion": f"{n * 7}입니다."} for n in range(12)]
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_model_that_says_one_thing_to_everybody_and_a_run_that_may_end_with_it(tmp_path, stop):
+    samples = KoreanSamplesCallback(every=1, max_new_tokens=8)
+    samples.watch(QUESTIONS)
+    guard = HealthGuardCallback(stop_on_collapse=stop, ignore=["repetition_rises", "foreign_script_rises"])
+    trainer = sft_trainer(
+        tmp_path, max_steps=8, learning_rate=0.0, callbacks=[samples, Damage(1, always_say_the_same), guard]
+    )
+    trainer.train()
+    assert said(trainer) == ["same_answer"]
+    assert trainer.state.global_step == (4 if stop else 8)  # from half of the run on
+    assert any("health/stopped" in entry for entry in trainer.state.log_history) == stop
+
+
+def test_what_is_no_collapse_does_not_stop_a_run_that_stops_on_collapse(tmp_path):
+    guard = HealthGuardCallback(stop_on_collapse=True)
+    trainer = sft_trainer(tmp_path, max_steps=3, max_length=24, callbacks=[guard])
+    trainer.train()
+    assert said(trainer) == ["rows_cut"] and trainer.state.global_step == 3
+
+
 def test_a_reward_model_that_learns_nothing(tmp_path):
     contradictions = PAIRS + [{**pair, "chosen": pair["rejected"], "rejected": pair["chosen"]} for pair in PAIRS]
     settings = {"max_steps": 24, "per_device_train_batch_size": 16, "callbacks": [HealthGuardCallback()]}

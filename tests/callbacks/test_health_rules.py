@@ -35,7 +35,8 @@ def logged(**curves):
 def rounds(**curves):
     """The rounds of the samples callback: five in a run."""
     keys = {"repetition": lambda t: 0.02, "hanja": lambda t: 0.0, "latin": lambda t: 0.01}
-    keys |= {"eos_rate": lambda t: 1.0, "mean_length": lambda t: 20.0} | curves
+    keys |= {"eos_rate": lambda t: 1.0, "mean_length": lambda t: 20.0}
+    keys |= {"distinct": lambda t: 0.95, "most_common": lambda t: 0.08, "own_answer": lambda t: 0.6} | curves
     times = (0, 0.25, 0.5, 0.75, 1)
     return [{"step": int(t * STEPS), **{f"samples/{k}": f(t) for k, f in keys.items()}} for t in times]
 
@@ -75,9 +76,21 @@ SFT = {"loss": ramp(3, 1), "entropy": ramp(3, 0.1), "mean_token_accuracy": ramp(
 
 HEALTHY = {
     "sft": (merged(logged(**SFT), rounds(repetition=ramp(0.5, 0.0), eos_rate=ramp(0, 1))), {"answer_length": 20.0}),
+    # From a base that knows no question, by way of one answer for many, to one that answers.
+    "sft from a base": (
+        merged(
+            logged(**SFT),
+            rounds(
+                distinct=lambda t: 0.4 if 0 < t < 0.5 else 0.95,
+                most_common=lambda t: 0.5 if 0 < t < 0.5 else 0.08,
+                own_answer=ramp(0.1, 0.9),
+            ),
+        ),
+        {"answer_length": 20.0},
+    ),
     "reward": (logged(**REWARD), {"rows_cut": None}),
     "dpo": (merged(logged(**DPO), rounds(latin=ramp(0.3, 0.25))), {"beta": 0.1, "rows_cut": 0.02, "max_length": 512}),
-    "ppo": (merged(logged(**PPO), rounds()), {}),
+    "ppo": (merged(logged(**PPO), rounds(distinct=ramp(1.0, 0.85))), {}),
 }
 
 BAD = {
@@ -97,6 +110,21 @@ BAD = {
     "entropy that collapses": ("entropy_collapse", logged(**PPO | {"entropy": ramp(2.0, 0.01)}), {}),
     "reward for length": ("reward_hacking", logged(**PPO | {"completions/mean_length": ramp(28, 120)}), {}),
     "reward for repetition": ("reward_hacking", merged(logged(**PPO), rounds(repetition=ramp(0.02, 0.9))), {}),
+    "reward for one answer": (
+        "reward_without_variety",
+        merged(logged(**PPO), rounds(distinct=ramp(1.0, 0.3), most_common=ramp(0.05, 0.7))),
+        {},
+    ),
+    "one answer for everybody": (
+        "same_answer",
+        merged(logged(**DPO), rounds(distinct=ramp(0.4, 0.1), most_common=ramp(0.2, 0.6))),
+        {"beta": 0.1},
+    ),
+    "answers that have lost the question": (
+        "own_answer_at_chance",
+        merged(logged(**DPO), rounds(own_answer=lambda t: 0.5 if t < 0.5 else 0.1)),
+        {"beta": 0.1},
+    ),
     "loops": ("repetition_rises", merged(logged(**SFT), rounds(repetition=ramp(0.02, 0.8))), {}),
     "Chinese characters": ("foreign_script_rises", merged(logged(**DPO), rounds(hanja=ramp(0, 0.2))), {"beta": 0.1}),
     "English": ("foreign_script_rises", merged(logged(**DPO), rounds(latin=ramp(0.05, 0.6))), {"beta": 0.1}),
@@ -225,3 +253,39 @@ def test_low_entropy_on_given_answers_is_a_good_fit():
 
 def test_an_empty_log_says_nothing():
     assert replay([]) == {} == replay([{"step": 0}])
+
+
+# Collapse.
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.29, False), (0.3, True)])
+def test_an_answer_that_three_of_ten_get_twice_is_one_for_everybody(share, told):
+    log = rounds(most_common=lambda t: share if t >= 0.75 else 0.05)
+    assert ("same_answer" in replay(log)) == told
+
+
+def test_one_round_of_one_answer_says_nothing_and_neither_does_the_first_half():
+    assert replay(rounds(most_common=lambda t: 0.9 if t == 0.75 else 0.05)) == {}
+    assert replay(rounds(most_common=lambda t: 0.9 if t < 0.5 else 0.05)) == {}
+    assert "same_answer" in replay(rounds(most_common=lambda t: 0.9 if t <= 0.5 else 0.05))
+
+
+@pytest.mark.parametrize(("start", "end", "told"), [(0.35, 0.2, True), (0.34, 0.2, False), (0.35, 0.21, False)])
+def test_a_question_is_lost_by_a_model_that_had_it(start, end, told):
+    log = rounds(own_answer=lambda t: start if t < 0.75 else end)
+    assert ("own_answer_at_chance" in replay(log)) == told
+
+
+def test_a_base_that_never_knew_the_question_has_not_lost_it():
+    assert replay(rounds(own_answer=constant(0.1))) == {}
+
+
+@pytest.mark.parametrize(("left", "told"), [(0.74, True), (0.75, False)])
+def test_a_reward_that_costs_a_quarter_of_the_answers_is_told(left, told):
+    log = merged(logged(**PPO), rounds(distinct=lambda t: 1.0 if t < 0.75 else left))
+    assert ("reward_without_variety" in replay(log)) == told
+
+
+def test_answers_that_become_alike_without_a_reward_for_it_are_no_hacking():
+    log = merged(logged(**PPO | {"reward": constant(0.0)}), rounds(distinct=ramp(1.0, 0.3)))
+    assert "reward_without_variety" not in replay(log)

@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..encode import answer_lengths, count_cut, count_rows
 from ..errors import InputError
 from ..report.lengths import first_rows
-from .health_rules import RULES, Log
+from .health_rules import COLLAPSE, RULES, Log
 from .looking import looking
 
 
@@ -30,6 +30,9 @@ class HealthGuardCallback(TrainerCallback):
     | `kl_too_large` | KL to the reference is above `max_kl` |
     | `entropy_collapse` | an online policy says the same every time |
     | `reward_hacking` | reward rises while completions double in length or begin to repeat themselves |
+    | `reward_without_variety` | reward rises while fewer of the sampled answers differ |
+    | `same_answer` | many different prompts get the same answer |
+    | `own_answer_at_chance` | answers have lost touch with their questions |
     | `repetition_rises` | the sampled answers repeat themselves more than before training |
     | `foreign_script_rises` | Chinese characters or Latin letters take over the sampled answers |
     | `never_ends` | no answer ends by itself |
@@ -39,6 +42,8 @@ class HealthGuardCallback(TrainerCallback):
     Args:
         action (`"warn"` or `"stop"`, *optional*, defaults to `"warn"`): Whether to end the training after a warning. The
             model of that step is what the trainer is left with.
+        stop_on_collapse (`bool`, *optional*, defaults to `False`): End the training after a warning of collapse alone:
+            `entropy_collapse`, `reward_without_variety`, `same_answer` and `own_answer_at_chance`.
         max_kl (`float`, *optional*, defaults to `20.0`): Bound for `kl_too_large`, in nats a completion.
         ignore (`Collection[str]`, *optional*): Codes to leave out.
 
@@ -47,14 +52,19 @@ class HealthGuardCallback(TrainerCallback):
     """
 
     def __init__(
-        self, *, action: Literal["warn", "stop"] = "warn", max_kl: float = 20.0, ignore: Collection[str] = ()
+        self,
+        *,
+        action: Literal["warn", "stop"] = "warn",
+        stop_on_collapse: bool = False,
+        max_kl: float = 20.0,
+        ignore: Collection[str] = (),
     ):
         if action not in ("warn", "stop"):
             raise InputError(f"action is {action!r}; it is 'warn' or 'stop'.")
         unknown = sorted({ignore} if isinstance(ignore, str) else set(ignore) - RULES.keys())
         if unknown:
             raise InputError(f"ignore has {', '.join(unknown)}; it is a list of codes, which are {', '.join(RULES)}.")
-        self.action = action
+        self.stopping = set(RULES) if action == "stop" else COLLAPSE if stop_on_collapse else set()
         self.max_kl = max_kl
         self._rules = {code: rule for code, rule in RULES.items() if code not in ignore}
 
@@ -127,7 +137,7 @@ class HealthGuardCallback(TrainerCallback):
                 "health/message": message,
                 "step": state.global_step,
             }
-            if self.action == "stop":
+            if code in self.stopping:
                 entry["health/stopped"] = 1
                 control.should_training_stop = True
             state.log_history.append(entry)

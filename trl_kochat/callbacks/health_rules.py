@@ -135,6 +135,48 @@ def reward_hacking(log: Log) -> str | None:
     )
 
 
+def reward_without_variety(log: Log) -> str | None:
+    first, last = log.first("reward"), log.last("reward")
+    change = log.rose("samples/distinct")
+    if first is None or last is None or change is None:
+        return None
+    spread = log.values("reward_std")
+    # PPO that goes well keeps nine tenths of the answers different.
+    if not (last > first + 0.5 * (spread[0] if spread else 0.0) and change[1] < 0.75 * change[0]):
+        return None
+    return (
+        f"The reward rose from {first:.2f} to {last:.2f} while the share of different answers fell from {change[0]:.0%} to "
+        f"{change[1]:.0%}: one answer that the reward model likes takes the place of all. Raise kl_coef, stop at an "
+        "earlier checkpoint, or lower learning_rate."
+    )
+
+
+def same_answer(log: Log) -> str | None:
+    """Two rounds on end in the second half of a run, since a model that learns to answer may begin with one answer."""
+    shares = log.values("samples/most_common")
+    if log.step < log.max_steps / 2 or len(shares) < 3 or min(shares[-2:]) < 0.3:
+        return None
+    if "reward_without_variety" in log.fired:
+        return None
+    return (
+        f"{shares[-1]:.0%} of the sampled prompts get the same answer at step {log.step} ({shares[0]:.0%} before training): "
+        "the answers do not depend on the question. Lower learning_rate, train on more different rows, or stop at an "
+        "earlier checkpoint; look at the samples before you save it."
+    )
+
+
+def own_answer_at_chance(log: Log) -> str | None:
+    """A model finds the reference that belongs to a question among ten; one that has lost the question has 10 %."""
+    shares = log.values("samples/own_answer")
+    if len(shares) < 3 or max(shares[-2:]) > 0.2 or max(shares[:-2]) < 0.35:
+        return None
+    return (
+        f"Of ten answers the one that belongs to the prompt is the likeliest in {shares[-1]:.0%} of cases, {max(shares):.0%} "
+        "at its best, and 10% is chance: the model has lost the question. Lower learning_rate, raise beta or kl_coef, or "
+        "stop at an earlier checkpoint."
+    )
+
+
 def repetition_rises(log: Log) -> str | None:
     change = log.rose("samples/repetition")
     if change is None or not change[1] > change[0] + 0.25 or "reward_hacking" in log.fired:
@@ -224,6 +266,8 @@ def rows_cut(log: Log) -> str | None:
     )
 
 
+# After these no answer is worth waiting for.
+COLLAPSE = frozenset({"entropy_collapse", "reward_without_variety", "same_answer", "own_answer_at_chance"})
 # In this order: what explains another goes first.
 RULES: dict[str, Rule] = {
     "not_finite": not_finite,
@@ -231,6 +275,9 @@ RULES: dict[str, Rule] = {
     "kl_too_large": kl_too_large,
     "entropy_collapse": entropy_collapse,
     "reward_hacking": reward_hacking,
+    "reward_without_variety": reward_without_variety,
+    "same_answer": same_answer,
+    "own_answer_at_chance": own_answer_at_chance,
     "repetition_rises": repetition_rises,
     "foreign_script_rises": foreign_script_rises,
     "never_ends": never_ends,

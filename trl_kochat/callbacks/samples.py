@@ -24,12 +24,14 @@ from ..data.load import load_rows
 from ..errors import InputError
 from ..measure.generate import COURSE_PROMPTS, generate_answers
 from ..measure.score import score_completions
+from ..models import max_positions
 from ..report import Sample, append_samples, read_samples, report_folder, write_samples
 from ..report.samples import prompt_text
 from ..text.health import summarize_health
 from ..text.shown import printable
 from .looking import looking, measuring, model_in, tokenizer_of
 from .trackers import Trackers
+from .watched import SHOWN, how_answers_differ, own_answers, short_enough, watched_rows
 
 
 # More would make a page that nobody reads, and a training that waits for it (ours).
@@ -52,7 +54,8 @@ class KoreanSamplesCallback(TrainerCallback):
     It needs no argument with a trainer of a language model. Answers go to the terminal, to
     `<output_dir>/report/samples.jsonl`, and as a table to wandb, trackio and TensorBoard where the run reports to them.
     Their means (`samples/repetition`, `samples/hanja`, `samples/latin`, `samples/eos_rate`, `samples/mean_length`,
-    `samples/score`) also go to the trainer's log history, where [`HealthGuardCallback`] and the run report find them.
+    `samples/score`; of eight prompts or more, `samples/distinct` and `samples/most_common`) also go to the trainer's log
+    history, where [`HealthGuardCallback`] and the run report find them.
 
     A reward model generates nothing: given preference rows, it scores their chosen and rejected answers. A round that
     fails is said in one line and stands in the report; training goes on.
@@ -64,7 +67,7 @@ class KoreanSamplesCallback(TrainerCallback):
         every (`int`, *optional*): Optimizer steps between two rounds; one after each quarter of the run if not given.
             There is always one round before the first step and one after the last.
         max_new_tokens (`int`, *optional*, defaults to `64`): Longest answer, in tokens.
-        batch_size (`int`, *optional*, defaults to `8`): Prompts at a time.
+        batch_size (`int`, *optional*, defaults to `32`): Prompts at a time.
         score (`Callable`, *optional*): `score(prompts, answers)` gives a number, or `None`, for each answer: the reward
             of PPO with `score=trainer.score_answers`.
         output_dir (`str` or `Path`, *optional*): Where `report/` goes; the trainer's own if not given.
@@ -82,7 +85,7 @@ class KoreanSamplesCallback(TrainerCallback):
         *,
         every: int | None = None,
         max_new_tokens: int = 64,
-        batch_size: int = 8,
+        batch_size: int = 32,
         score: Callable[[Sequence[Any], Sequence[str]], Sequence[float | None]] | None = None,
         output_dir: str | os.PathLike[str] | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
@@ -101,8 +104,20 @@ class KoreanSamplesCallback(TrainerCallback):
             "seed": 0,  # rounds with do_sample=True draw the same numbers
             **generation_kwargs,
         }
+        self.watched: list[Mapping[str, Any]] = []
         self._last_round = -1
         self._printed: list[str] = []  # answers of the latest round in the terminal
+
+    def watch(self, held_out: Any) -> None:
+        """Also answer some of these held-out rows in every round, of which a few are shown, for the means of the log:
+        whether different questions get different answers (`samples/distinct`, `samples/most_common`) and the reference
+        that belongs to a question is the likeliest of ten (`samples/own_answer`).
+
+        Args:
+            held_out (dataset or list of `Mapping`): Rows with a `prompt`, and a `completion` or `chosen` where there is
+                one.
+        """
+        self.watched = watched_rows(held_out)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -146,17 +161,17 @@ class KoreanSamplesCallback(TrainerCallback):
     ) -> None:
         self._last_round = step = state.global_step
         samples: list[Sample] = []
+        numbers: dict[str, float] = {}
         with looking("A round of samples", state):
             tokenizer = self._tokenizer or tokenizer_of(processing_class)
             with measuring(model):
-                samples = self._answers(model_in(model), tokenizer, step)
+                samples, numbers = self._answers(model_in(model), tokenizer, step)
         if args.world_size > 1:  # every process says what the first one does, so that all of them judge alike
-            said = [samples]
+            said: list[Any] = [samples, numbers]
             broadcast_object_list(said)
-            samples = said[0]
+            samples, numbers = said
         if not samples:
             return
-        numbers = summarize(samples)
         state.log_history.append({"epoch": state.epoch, **numbers, "step": step})
         if not state.is_world_process_zero:
             return
@@ -177,17 +192,24 @@ class KoreanSamplesCallback(TrainerCallback):
             get_console().print(samples_table(samples, count))
         self._printed = answers
 
-    def _answers(self, model: Any, tokenizer: PreTrainedTokenizerBase, step: int) -> list[Sample]:
+    def _answers(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, step: int
+    ) -> tuple[list[Sample], dict[str, float]]:
+        """The answers to show, and the means over all."""
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         if not isinstance(inner, GenerationMixin):
-            return self._score_rows(model, tokenizer, step)
-        prompts = [row["prompt"] for row in self.rows]
+            scored = self._score_rows(model, tokenizer, step)
+            return scored, summarize(scored)
+        positions = max_positions(model)
+        room = None if positions is None else positions - self._generation["max_new_tokens"]
+        watched = short_enough(tokenizer, self.watched, room)
+        prompts = [row["prompt"] for row in (*self.rows, *watched)]
         answers = generate_answers(model, tokenizer, prompts, **self._generation)
         scores: Sequence[float | None] = [None] * len(answers)
         if self.score is not None:
             given = self.score(prompts, [answer.text for answer in answers])
             scores = [None if score is None else float(score) for score in given]
-        return [
+        samples = [
             Sample(
                 step=step,
                 prompt=prompt,
@@ -199,6 +221,7 @@ class KoreanSamplesCallback(TrainerCallback):
             )
             for prompt, answer, score in zip(prompts, answers, scores, strict=True)
         ]
+        return samples[: len(self.rows) + SHOWN], summarize(samples) | own_answers(model, tokenizer, watched)
 
     def _score_rows(self, model: Any, tokenizer: PreTrainedTokenizerBase, step: int) -> list[Sample]:
         if not all({"chosen", "rejected"} <= row.keys() for row in self.rows):
@@ -250,7 +273,7 @@ def summarize(samples: Sequence[Sample]) -> dict[str, float]:
         scores = [sample.score for sample in samples if sample.side == side and sample.score is not None]
         if scores:
             numbers[f"samples/score_{side}".rstrip("_")] = fmean(scores)
-    return numbers
+    return numbers | how_answers_differ([sample.answer for sample in samples if not sample.side])
 
 
 def samples_table(samples: Sequence[Sample], count: int = PRINTED) -> Table:

@@ -207,10 +207,13 @@ class Run:
             tokenizer_findings=findings,
             evaluate=evaluate,
         )
+        samples = samples or KoreanSamplesCallback()
+        if isinstance(samples, KoreanSamplesCallback) and "prompt" in self._held_out.column_names:
+            samples.watch(self._held_out)
         interrupt = InterruptCallback(go_on=resume_command(self._argv))
         progress = ProgressLineCallback.instead_of_log(trainer)  # first, so that its line ends before the last table
         for callback in (
-            samples or KoreanSamplesCallback(),
+            samples,
             HealthGuardCallback(),
             report,
             interrupt,
