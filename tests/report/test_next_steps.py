@@ -15,7 +15,8 @@ def steps_for(method, folder, settings):
 
 @pytest.mark.parametrize("method", ["sft", "reward", "dpo", "ppo"])
 @pytest.mark.parametrize("peft", [True, False])
-def test_the_page_tells_how_to_load_what_the_run_saved(tmp_path, method, peft):
+def test_the_page_tells_how_to_load_what_the_run_saved(tmp_path, monkeypatch, method, peft):
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "it's a run"
     model = tiny_reward_model() if method == "reward" else tiny_llama()
     if peft:
@@ -37,6 +38,7 @@ def test_the_page_tells_how_to_load_what_the_run_saved(tmp_path, method, peft):
 def test_each_stage_names_the_next(tmp_path):
     assert "reward_kochatgpt" in steps_for("sft", tmp_path, {})[1].code
     assert "ppo_kochatgpt" in steps_for("reward", tmp_path, {})[1].code
+    assert "generate" in steps_for("ppo", tmp_path, {})[1].code == steps_for("dpo", tmp_path, {})[1].code
 
 
 def test_commands_name_the_run_as_a_shell_reads_it():

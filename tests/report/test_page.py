@@ -1,3 +1,7 @@
+import base64
+import csv
+import hashlib
+import io
 import re
 from html.parser import HTMLParser
 
@@ -12,31 +16,38 @@ from .runs import COURSE_PROMPT, LOGS, make_run
 
 
 class Page(HTMLParser):
-    """The elements of a page and the text a reader sees."""
+    """The elements of a page and the text that a reader of one language sees."""
 
-    def __init__(self, html: str):
+    def __init__(self, html: str, language: str = "en"):
         super().__init__()
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
         self.text = ""
-        self._hidden = 0
+        self._other = "ko" if language == "en" else "en"
+        self._unseen: list[str] = []
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.attributes += attrs
-        self._hidden += tag in ("style", "svg", "title")
+        if tag in ("style", "script", "svg", "title") or ("class", self._other) in attrs:
+            self._unseen.append(tag)
 
     def handle_endtag(self, tag):
-        self._hidden -= tag in ("style", "svg", "title")
+        if self._unseen and self._unseen[-1] == tag:
+            self._unseen.pop()
 
     def handle_data(self, data):
-        if not self._hidden:
+        if not self._unseen:
             self.text += data + " "
 
 
-def page_of(folder) -> Page:
-    return Page(write_page(folder).read_text(encoding="utf-8"))
+def html_of(folder) -> str:
+    return write_page(folder, png=False).read_text(encoding="utf-8")
+
+
+def page_of(folder, language: str = "en") -> Page:
+    return Page(write_page(folder).read_text(encoding="utf-8"), language)
 
 
 def squeezed(text: str) -> str:
@@ -62,13 +73,25 @@ def test_the_page_needs_nothing_but_itself(tmp_path, make):
         write_comparison(folders, path)
     else:
         path = write_page(folders[0])
-    page = Page(path.read_text(encoding="utf-8"))
-    assert not {"script", "link", "iframe", "object", "img"} & set(page.tags)
+    html = path.read_text(encoding="utf-8")
+    page = Page(html)
+    assert not {"link", "iframe", "object", "img", "base", "form"} & set(page.tags)
     for name, value in page.attributes:
-        assert not name.startswith("on")
+        assert not name.startswith("on") and name != "style"
         if name in ("src", "href", "xlink:href"):
-            assert value is not None and value.startswith("#")
-    assert "url(http" not in path.read_text(encoding="utf-8")
+            assert value is not None and value.startswith(("#", "data:text/csv;"))
+    assert "url(" not in html and "@import" not in html and len(html) < 1_500_000
+
+
+@pytest.mark.parametrize("tag", ["script", "style"])
+def test_the_policy_lets_in_the_one_script_and_the_one_style_that_are_ours(tmp_path, tag):
+    html = html_of(make_run(tmp_path, samples=[Sample(0, MALICIOUS, MALICIOUS)]))
+    (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", html, flags=re.DOTALL)
+    (policy,) = re.findall('Content-Security-Policy" content="([^"]*)"', html)
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules[f"{tag}-src"] == f"'sha256-{digest}'"
+    assert rules["default-src"] == "'none'" and "unsafe" not in policy
 
 
 MALICIOUS = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}</pre></style>"
@@ -113,11 +136,11 @@ def test_a_script_in_a_prompt_is_shown_as_it_is(tmp_path):
 
 
 def test_names_of_runs_are_escaped_in_a_comparison(tmp_path):
-    folders = [make_run(tmp_path / name, model=MALICIOUS) for name in ("a", "<b>한국어</b>")]
+    folders = [make_run(tmp_path / name, model=MALICIOUS) for name in ("a", "<b>한국어")]
     write_comparison(folders, tmp_path / "comparison.html")
     page = Page((tmp_path / "comparison.html").read_text(encoding="utf-8"))
     assert "script" not in page.tags and "b" not in page.tags
-    assert "<b>한국어</b>" in page.text
+    assert "<b>한국어" in page.text
 
 
 def test_before_and_after_stand_side_by_side_and_the_rest_is_folded_away(tmp_path):
@@ -143,12 +166,48 @@ def test_the_table_judges_by_the_measure_and_not_by_the_sign(tmp_path):
     record = {"before": {k: v[0] for k, v in rows.items()}, "after": {k: v[1] for k, v in rows.items()}}
     text = squeezed(page_of(make_run(tmp_path, **record)).text)
     for row in (
-        "held-out rows 2 1 ↓ better",
-        "repetition in answers 10.0% 40.0% ↑ worse",
-        "right order 50.0% 90.0% ↑ better",
+        "held-out rows before 2 after 1 ↓ better",
+        "repetition in answers before 10.0% after 40.0% ↑ worse",
+        "right order before 50.0% after 90.0% ↑ better",
     ):
         assert row in text
-    assert re.search(r"KL to the reference \(nats a completion\) 0 5 ↑ (?!better|worse)", text)
+    assert re.search(r"KL to the reference \(nats a completion\) before 0 after 5 ↑ (?!better|worse)", text)
+
+
+def run_with_intervals(folder, change):
+    return make_run(
+        folder,
+        before={"right": 0.25},
+        after={"right": 0.5},
+        n={"right": 120},
+        intervals={"before": {"right": [0.18, 0.33]}, "after": {"right": [0.41, 0.59]}, "change": {"right": change}},
+    )
+
+
+def test_a_measure_has_its_range_and_its_rows(tmp_path):
+    text = squeezed(page_of(run_with_intervals(tmp_path, [0.1, 0.4])).text)
+    assert "right answers before 25.0% 18.0%–33.0% after 50.0% 41.0%–59.0% ↑ better rows 120" in text
+
+
+def test_an_arrow_stands_only_where_the_change_is_larger_than_chance(tmp_path):
+    text = squeezed(page_of(run_with_intervals(tmp_path, [-0.1, 0.4])).text)
+    assert "41.0%–59.0% no clear change rows 120" in text and "↑" not in text
+
+
+def test_the_verdict_and_warnings_stand_above_every_better(tmp_path):
+    history = [{"step": 3, "health/code": "never_ends", "health/message": "No answer ends."}]
+    record = {"verdict": {"en": "It broke.", "ko": "망가졌어요."}, "history": history, "before": {"eval_loss": 2.0}}
+    folder = make_run(tmp_path, **record, after={"eval_loss": 1.0})
+    for language, words in {"en": ["It broke.", "No answer ends.", "better"], "ko": ["망가졌어요.", "좋아짐"]}.items():
+        text = page_of(folder, language).text
+        assert [text.index(word) for word in words] == sorted(text.index(word) for word in words)
+    assert "No answer ends." in text and "It broke." not in text
+
+
+def test_records_of_version_1_have_no_counts_among_their_measures(tmp_path):
+    counts = {"n": 88, "n_answers": 88, "left_out": 2}
+    text = page_of(make_run(tmp_path, before={"kl": 1.0} | counts, after={"kl": 1.0} | counts)).text
+    assert "n_answers" not in text and "no ranges" in text and "88" not in text
 
 
 def test_warnings_are_shown_and_silence_is_only_claimed_for_a_guard_that_watched(tmp_path):
@@ -178,18 +237,18 @@ def test_a_run_that_logged_nothing_has_a_page(tmp_path):
 def test_histograms_of_scores_before_and_after(tmp_path):
     distributions = {
         "before": {"chosen_rewards": [0.0, 0.0], "rejected_rewards": [0.0, 0.0]},
-        "after": {"chosen_rewards": [1.0, None, 2.0], "rejected_rewards": [-1.0, 0.0]},
+        "after": {"chosen_rewards": [1.0, None, 2.0], "rejected_rewards": [-1.0, 0.0], "chosen_by_row": [9.0]},
     }
     page = page_of(make_run(tmp_path, "reward", distributions=distributions))
-    assert (tmp_path / "report" / "scores.png").exists()
-    assert "Rewards of held-out answers" in page.text
+    assert {"scores_before.png", "scores_after.png"} <= {path.name for path in (tmp_path / "report").iterdir()}
+    assert "Scores of held-out answers, before" in page.text and "Scores of held-out answers, after" in page.text
 
 
 @pytest.mark.parametrize("scores", [[None, None], []])
 def test_a_model_whose_scores_are_no_numbers_has_a_page_without_histogram(tmp_path, scores):
     lists = {"chosen_scores": scores, "rejected_scores": scores}
     page = page_of(make_run(tmp_path, "reward", distributions={"before": lists, "after": lists}))
-    assert "reward_recipe" in page.text and "Rewards of held-out answers" not in page.text
+    assert "reward_recipe" in page.text and "Scores of held-out answers" not in page.text
 
 
 def test_facts_that_nobody_knows_are_left_out(tmp_path):
@@ -197,23 +256,81 @@ def test_facts_that_nobody_knows_are_left_out(tmp_path):
     assert "pad_is_eos" in page_of(folder).text
 
 
-def test_ids_in_drawings_are_unique_on_a_page(tmp_path):
+def test_the_table_of_contents_leads_to_what_is_there(tmp_path):
     folders = [make_run(tmp_path / method, method) for method in LOGS]
     write_comparison(folders, tmp_path / "comparison.html")
     for path in (tmp_path / "comparison.html", write_page(folders[2])):
         html = path.read_text(encoding="utf-8")
         ids = re.findall(r'\bid="([^"]+)"', html)
-        assert len(ids) == len(set(ids)) > 0
-        assert set(re.findall(r'href="#([^"]+)"', html)) <= set(ids)
-        assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(ids)
+        assert len(ids) == len(set(ids)) > 3
+        assert re.findall(r'href="#([^"]+)"', html) == ids
 
 
-def test_drawings_hold_no_text_that_a_font_could_lack(tmp_path):
-    folders = [make_run(tmp_path / name, model="한국어 모델", recipe="한국어") for name in ("하나", "둘")]
-    write_comparison(folders, tmp_path / "comparison.html")
-    for path in (tmp_path / "comparison.html", write_page(folders[0])):
-        for drawing in re.findall(r"<svg.*?</svg>", path.read_text(encoding="utf-8"), flags=re.DOTALL):
-            assert re.sub("[−×]", "", drawing).isascii()
+def test_a_page_has_every_text_in_both_languages(tmp_path):
+    for method in LOGS:
+        html = html_of(make_run(tmp_path / method, method))
+        assert html.count('class="en" lang="en"') == html.count('class="ko" lang="ko"') > 20
+    english, korean = (page_of(tmp_path / "dpo" / "report", language).text for language in ("en", "ko"))
+    assert "Before and after" in english and "학습 전과 후" not in english
+    assert "학습 전과 후" in korean and "Before and after" not in korean
+
+
+def test_answers_are_in_the_language_they_are_written_in(tmp_path):
+    html = html_of(make_run(tmp_path, samples=[Sample(0, "한우예요?", "Yes.")]))
+    assert '<p class="prompt" lang="ko">한우예요?</p>' in html and '<p lang="">Yes.</p>' in html
+
+
+def test_long_answers_are_folded_and_whole(tmp_path):
+    long = "길다 " * 200
+    html = html_of(make_run(tmp_path, samples=[Sample(0, "질문", long), Sample(1, "질문", "짧다")]))
+    assert html.count('<details class="long">') == 1 and long in html
+
+
+def test_held_out_prompts_stand_in_groups_by_their_way(tmp_path):
+    ways = {"둘?": "new_way", "하나?": "", "셋?": "only_read", "넷?": "new_way"}
+    text = page_of(make_run(tmp_path, samples=[Sample(0, p, "답", held_out=way) for p, way in ways.items()])).text
+    order = ["held out: new_way", "둘?", "넷?", "The course's prompts", "하나?", "held out: only_read", "셋?"]
+    assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
+    assert "The course's prompts" not in page_of(make_run(tmp_path / "b")).text
+
+
+def csv_of(html, name):
+    (address,) = re.findall(f'download="{name}" href="data:text/csv;base64,([^"]*)"', html)
+    return list(csv.reader(io.StringIO(base64.b64decode(address).decode())))
+
+
+def test_numbers_can_be_taken_out_as_csv(tmp_path):
+    html = html_of(run_with_intervals(tmp_path, [0.1, 0.4]))
+    header, row = csv_of(html, "measures.csv")
+    cells = dict(zip(header, row, strict=True))
+    assert cells["measure"] == "right" and float(cells["before"]) == 0.25 and float(cells["after_high"]) == 0.59
+    header, *rows = csv_of(html, "curves.csv")
+    assert [row[header.index("step")] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert float(rows[0][header.index("loss")]) == pytest.approx(2.02)
+
+
+def test_a_spreadsheet_finds_no_formula_in_a_name(tmp_path):
+    folder = make_run(tmp_path, before={"=1+1": 1.0}, history=[{"step": 1, "@SUM(A1)": 1.0}])
+    html = html_of(folder)
+    assert csv_of(html, "measures.csv")[1][0] == "'=1+1" and "'@SUM(A1)" in csv_of(html, "curves.csv")[0]
+
+
+def test_the_page_says_nothing_of_the_machine_and_shows_no_python(tmp_path):
+    settings = {"lora": {"r": 8, "target_modules": ["q_proj", "v_proj"]}, "bf16": False, "file": "/home/me/x.json"}
+    run = {"status": "stopped", "reason": "No such file: '/home/me/rows.json'", "settings": settings}
+    run |= {"command": "python /home/me/recipes/x.py --output_dir=/home/me/runs/a", "output_dir": str(tmp_path / "a")}
+    html = html_of(make_run(tmp_path, run=run))
+    assert "/home" not in html and str(tmp_path) not in html
+    text = squeezed(page_of(tmp_path / "report").text)
+    assert "lora.r 8 lora.target_modules q_proj, v_proj bf16 false file x.json" in text
+    assert "{'" not in text and "False" not in text
+
+
+def test_a_long_run_has_a_small_page(tmp_path):
+    history = [{"step": n, **dict.fromkeys(LOGS["dpo"], n / 7), "grad_norm": 1 / n} for n in range(1, 20_000)]
+    samples = [Sample(step, f"질문 {n}", "아주 긴 답 " * 40) for step in range(40) for n in range(10)]
+    html = html_of(make_run(tmp_path, "dpo", history=history, samples=samples))
+    assert len(html.encode()) < 1_500_000 and len(csv_of(html, "curves.csv")) <= 2001
 
 
 def test_the_same_report_gives_the_same_page(tmp_path):
@@ -229,11 +346,11 @@ def test_comparison_shows_what_differs_and_answers_in_columns(tmp_path):
         folders.append(make_run(tmp_path / name, run=run, samples=samples))
     write_comparison(folders, tmp_path / "comparison.html")
     text = squeezed(Page((tmp_path / "comparison.html").read_text(encoding="utf-8")).text)
-    assert "learning_rate 0.0001 0.01" in text and "max_steps" not in text
+    assert "learning_rate A 0.0001 B 0.01" in text and "max_steps" not in text
     assert text.count(COURSE_PROMPT) == 1
     assert text.index("처음") < text.index("slow 답") < text.index("fast 답")
     assert text.count("Loss: training (A, B)") == 1
-    assert "2 → 2.25 ↑ worse 2 → 2.25 ↑ worse" in text
+    assert "A 2 → 2.25 ↑ worse B 2 → 2.25 ↑ worse" in text
 
 
 def test_losses_of_two_methods_do_not_share_axes(tmp_path):
@@ -272,4 +389,4 @@ def test_both_memories_are_on_the_page(tmp_path):
         "peak_device_memory_mib": 3072.0,
     }
     text = squeezed(page_of(make_run(tmp_path, run=run)).text)
-    assert "memory 512 MiB at most" in text and "GPU memory 3.00 GiB at most" in text
+    assert "memory at most 512 MiB" in text and "GPU memory at most 3.00 GiB" in text

@@ -18,6 +18,7 @@ from ..report import RunRecord, before_after_table, report_folder, write_page
 from ..report.intervals import add_intervals
 from ..report.lengths import histogram, token_lengths
 from ..report.machine import command_line, device_name, installed_versions, peak_memory
+from ..report.page import PAGE_FILE
 from ..report.record import RUN, plain
 from ..report.settings import settings_of
 from ..report.verdict import reads_korean, verdict_of
@@ -194,9 +195,12 @@ class RunReportCallback(TrainerCallback):
             console = get_console()
             if record.before or record.after:
                 console.print(before_after_table(record))
+            # Each on a line of its own however long, so that a terminal makes the address one to click.
             if verdict := record.verdict.get("ko" if reads_korean() else "en"):
                 console.print(verdict, markup=False, highlight=False, soft_wrap=True)
-            console.print(f"Run report: {self.folder}", markup=False, highlight=False, soft_wrap=True)
+            assert self.folder is not None
+            page = (self.folder / PAGE_FILE).resolve().as_uri()
+            console.print(f"Run report: {page}", markup=False, highlight=False, soft_wrap=True)
 
     def _describe(
         self,

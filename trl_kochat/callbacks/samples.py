@@ -217,9 +217,10 @@ class KoreanSamplesCallback(TrainerCallback):
                 ended=answer.ended,
                 tokens=len(answer.ids),
                 score=score,
+                held_out=str(row.get("held_out") or ""),
                 **dict[str, Any](summarize_health([answer.text])),
             )
-            for prompt, answer, score in zip(prompts, answers, scores, strict=True)
+            for row, prompt, answer, score in zip(self.rows, prompts, answers, scores, strict=True)
         ]
         return samples[: len(self.rows) + SHOWN], summarize(samples) | own_answers(model, tokenizer, watched)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..sample import embedded
-from .machine import installed_versions
+from .machine import installed_versions, without_folders
 from .measures import format_number, measure
 from .record import RunRecord
 
@@ -105,17 +105,13 @@ def _of_run(record: RunRecord, data: list[str]) -> list[str]:
     parts = [told]
     if record.run.get("command"):
         settings = f"Method {record.method}, preset {record.preset}, {record.run['steps']:,} steps."
-        parts.insert(0, f"## Training\n\n{settings}\n\n```bash\n{_without_folders(record.run['command'])}\n```")
+        parts.insert(0, f"## Training\n\n{settings}\n\n```bash\n{without_folders(record.run['command'])}\n```")
     if record.before or record.after:
         parts.append("## Measures on held-out rows\n\n" + _table(record.before, record.after))
     return parts
 
 
 _COUNTS = {"read": "rows read", "train": "to train on", "eval": "held out"}
-
-
-def _without_folders(command: str) -> str:
-    return " ".join(_public(word) if word.startswith("/") else word for word in command.split())
 
 
 def _table(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> str:

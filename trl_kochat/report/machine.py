@@ -1,5 +1,6 @@
 """What a run ran on: command, versions, device, memory."""
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,19 @@ def command_line(argv: Sequence[str] | None = None) -> str:
             shown.append(shlex.quote(argument))
         hide_next = secret and not equals
     return " ".join(shown)
+
+
+# The folders of an absolute path, where a word or what follows a quotation mark or an equals sign begins with one.
+_FOLDERS = re.compile(r"""(^|[\s='"(])(?:/|[A-Za-z]:[\\/])(?:[^\s'"=]*[\\/])?""")
+
+
+def without_folders(text: str) -> str:
+    """Text for a page that others read: of each absolute path only the last part.
+
+    >>> without_folders("python /home/me/recipes/sft.py --output_dir=/tmp/runs/a runs/b")
+    'python sft.py --output_dir=a runs/b'
+    """
+    return _FOLDERS.sub(r"\1", text)
 
 
 def device_name() -> str:

@@ -1,5 +1,6 @@
 """What the numbers of a report mean: their names for a reader and which direction is the better one."""
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from .record import RunRecord, is_number
@@ -42,6 +43,8 @@ MEASURES = {
     "hanja": Measure("Chinese characters in answers", "lower", True),
     "latin": Measure("Latin letters in answers", "lower", True),
 }
+# What records of version 1 have among the measures and counts rows.
+COUNTS = ("n", "left_out", "cut", "n_answers", "n_own_answer")
 # Fewer rows than these show no change, whatever the numbers say (ours): two coins may well fall alike.
 FEWEST_ROWS = 8
 
@@ -57,6 +60,12 @@ def measure(key: str) -> Measure:
     if key.startswith("right_"):
         return Measure(f"right answers, held out: {key.removeprefix('right_')}", "higher", True)
     return Measure(key, None)
+
+
+def measured_keys(records: Iterable[RunRecord]) -> list[str]:
+    """The measures of some runs; counts, which records of version 1 have among them, are none."""
+    keys = dict.fromkeys(key for record in records for key in record.before | record.after)
+    return [key for key in keys if key not in COUNTS]
 
 
 def format_number(value: float | None) -> str:

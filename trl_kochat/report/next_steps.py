@@ -1,6 +1,7 @@
 """What to do with the model of a finished run."""
 
 import shlex
+from pathlib import Path
 from typing import NamedTuple
 
 from .record import RunRecord
@@ -12,21 +13,37 @@ class NextStep(NamedTuple):
 
 
 def next_steps(record: RunRecord) -> list[NextStep]:
-    """How to load what a run saved, and where the pipeline goes from there; nothing for a run that saved no model."""
-    folder = record.run["output_dir"]
-    if folder is None:
+    """How to load what a run saved, the command to go on with, and how to see the page again; nothing for a run that
+    saved no model. They hold where the run was started, or beside its folder if that lies elsewhere: a page to share
+    says nothing of what lies above.
+    """
+    if record.run["output_dir"] is None:
         return []
+    folder = _from_here(record.run["output_dir"])
     quoted = shlex.quote(folder)
     peft = record.run["settings"].get("lora") is not None
-    steps = [NextStep("Load the model:", _loading(record.method, folder, peft))]
-    if record.method == "sft":
-        steps.append(NextStep("Then the reward model of the pipeline:", "trl-kochat reward_kochatgpt"))
-    if record.method == "reward":
-        steps.append(
-            NextStep("Then PPO with this reward model:", f"trl-kochat ppo_kochatgpt --reward_adapter {quoted}")
-        )
-    steps.append(NextStep("Make this page again, or one that compares runs:", f"trl-kochat report {quoted} [RUN ...]"))
-    return steps
+    return [
+        NextStep("Load the model:", _loading(record.method, folder, peft)),
+        next_command(record.method, folder),
+        NextStep("Make this page again, or one that compares runs:", f"trl-kochat report {quoted} [RUN ...]"),
+    ]
+
+
+def next_command(method: str, folder: str) -> NextStep:
+    """What to type after a run of a method that saved its model in a folder."""
+    quoted = shlex.quote(folder)
+    if method == "sft":
+        return NextStep("Then the reward model of the course:", "trl-kochat reward_kochatgpt")
+    if method == "reward":
+        return NextStep("Then PPO with this reward model:", f"trl-kochat ppo_kochatgpt --reward_adapter {quoted}")
+    return NextStep("Ask it:", f"trl-kochat generate {quoted}")
+
+
+def _from_here(folder: str) -> str:
+    path = Path(folder)
+    if not path.is_absolute():
+        return folder
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def _loading(method: str, folder: str, peft: bool) -> str:

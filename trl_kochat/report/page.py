@@ -1,24 +1,27 @@
-"""The page of a run, and the page that compares several: one HTML file each, with nothing to fetch."""
+"""The page of a run, one HTML file with nothing to fetch; `comparison.py` lays several runs on one."""
 
+import base64
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from .curves import Plot, Series, plots_of
-from .lengths import DRAWN
-from .measures import format_measure, format_number, judged, measure, sign
+from .charts import Chart, charts_of
+from .machine import without_folders
+from .measures import Verdict, format_measure, format_number, judged, measure, measured_keys, sign
 from .next_steps import next_steps
 from .record import RunRecord, write_atomically
 from .samples import Sample, prompt_text, read_samples
-
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .tables import tables_of
+from .verdict import warning_in
+from .words import Both, both, both_or_same, language
 
 
 PAGE_FILE = "index.html"
@@ -38,11 +41,46 @@ STATUS_WORDS = {
     "interrupted": "interrupted",
     "failed": "failed",
 }
+# Rounds of samples between the first and the last that a page has (ours).
+MAX_BETWEEN = 8
+
+
+class Piece(NamedTuple):
+    """A script or a style of the page, and the name by which the page's policy lets it in."""
+
+    text: Markup
+    hash: str
+
+
+class Reading(NamedTuple):
+    """A measure at one moment, and the range of its interval."""
+
+    text: str
+    range: str
+
+
+class Change(NamedTuple):
+    word: Verdict
+    text: Both
+
+
+class MeasureRow(NamedTuple):
+    label: Both
+    before: Reading | None
+    after: Reading | None
+    change: Change | None
+    n: int | None
+
+
+def _piece(name: str) -> Piece:
+    text = (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Piece(Markup(text), f"sha256-{digest}")
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    made = Environment(
         loader=PackageLoader("trl_kochat.report"),
         autoescape=True,  # every string comes from data or a model
         undefined=StrictUndefined,
@@ -50,16 +88,16 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "number": format_number,
-        "measured": lambda value, key: format_measure(key, value),
-        "label": lambda key: measure(key).label,
+        "words": both_or_same,
+        "language": language,
         "duration": duration,
         "memory": lambda size: f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB",
         "percent": lambda share: f"{share:.0%}",
     }
-    environment.globals |= {"judged": judged, "sign": sign}
-    return environment
+    made.globals |= {"t": both, "css": _piece("page.css"), "script": _piece("page.js")}
+    return made
 
 
 # Characters that HTML does not have, and in whose place a browser would show U+FFFD, which nobody wrote.
@@ -74,189 +112,194 @@ def _visible(value: Any) -> Any:
     """What a page shows for a value: its text, with `\\x1b` and the like for what HTML cannot hold."""
     if isinstance(value, Markup):
         return value
+    if isinstance(value, Both):
+        return escape(Both(*map(_visible, value)))
     return _NOT_IN_HTML.sub(lambda found: ascii(found[0])[1:-1], str(value))
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float) -> Both:
     """
     >>> duration(71.2), duration(3725)
-    ('1 min 11 s', '1 h 2 min')
+    (Both(en='1 min 11 s', ko='1분 11초'), Both(en='1 h 2 min', ko='1시간 2분'))
     """
     minutes, rest = divmod(int(seconds), 60)
     if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+        return both("{} h {} min", minutes // 60, minutes % 60)
+    return both("{} min {} s", minutes, rest) if minutes else both("{} s", f"{seconds:.1f}")
 
 
 def write_page(folder: Path, *, png: bool = True) -> Path:
     """Make plots and `index.html` of a report from its `metrics.json` and `samples.jsonl`.
 
     Args:
-        png (`bool`, *optional*, defaults to `True`): Whether to draw the PNG files too; the page has plots of its own.
+        png (`bool`, *optional*, defaults to `True`): Whether to draw the PNG files too; the page has drawings of its own.
 
     Raises:
         ValueError: The folder holds no report.
     """
-    from . import plots  # matplotlib takes half a second to load, which a command's --help should not wait for
-
     record = RunRecord.load(folder)
-    samples = read_samples(folder)
-    figures = _figures(record)
-    for name, _, figure in figures if png else ():
-        (folder / f"{name}.png").write_bytes(plots.to_png(figure))
+    charts = charts_of(record)
+    if png:
+        from .plots import write_pngs  # matplotlib takes half a second to load, which --help should not wait for
+
+        write_pngs(folder, charts)
+    rounds = side_by_side(read_samples(folder))
+    keys = measured_keys([record])
+    of_rows = [chart for chart in charts if chart.name.startswith("lengths_")]
+    figures = [chart for chart in charts if chart not in of_rows]
+    ended = record.run["status"] in ("finished", "stopped")
+    sections = {
+        "measures": ("Before and after", keys),
+        "curves": ("Curves", figures),
+        "answers": ("Answers", rounds),
+        "rows": ("Rows and tokenizer", record.rows or record.tokenizer),
+        "ran": ("What ran", True),
+        "next": ("Go on from here", ended and next_steps(record)),
+    }
     page = (
-        _environment()
+        environment()
         .get_template("run.html.jinja")
         .render(
             title=f"{record.recipe} ({record.preset})",
+            contents=[(anchor, text) for anchor, (text, shown) in sections.items() if shown],
             record=record,
-            method_name=METHOD_NAMES.get(record.method, record.method),
-            status=STATUS_WORDS.get(record.run["status"], record.run["status"]),
-            figures={name: (plot, _svg(figure, name, plot.title)) for name, plot, figure in figures},
-            warnings=record.warnings,
+            method=both_or_same(METHOD_NAMES.get(record.method, record.method)),
+            status=status_words(record),
+            reason=without_folders(record.run["reason"] or ""),
+            verdict=said_of(record),
+            warnings=[_warning(one) for one in record.warnings],
             guarded=any("health/warnings" in entry for entry in record.history),
-            rounds=side_by_side(samples),
-            next_steps=next_steps(record) if record.run["status"] in ("finished", "stopped") else [],
+            measures=measure_rows(record, keys),
+            ranges=any(record.intervals.values()),
+            figures=figures_of(figures),
+            row_figures=figures_of(of_rows),
+            groups=_by_way(rounds),
+            command=without_folders(record.run["command"] or ""),
+            settings=plain_settings(record.run["settings"]),
+            tables=tables_of(record, keys),
+            next_steps=next_steps(record) if ended else [],
         )
     )
     write_atomically(folder / PAGE_FILE, page)
     return folder / PAGE_FILE
 
 
-def _figures(record: RunRecord) -> list[tuple[str, Plot, "Figure"]]:
-    """File name, what it shows and the figure, in the order of the page."""
-    from . import plots
+def status_words(record: RunRecord) -> Both:
+    return both_or_same(STATUS_WORDS.get(record.run["status"], record.run["status"]))
 
-    figures = []
-    chosen = [
-        value
-        for lists in (record.distributions.get(moment, {}) for moment in ("before", "after"))
-        for name, values in lists.items()
-        if name.startswith("chosen")
-        for value in values
-    ]
-    if any(value is not None for value in chosen):  # a diverged model has none
-        plot = Plot(
-            "scores", "Rewards of held-out answers", (), "The less the two overlap, the better they are told apart."
+
+def said_of(record: RunRecord) -> Both | None:
+    """The record's verdict; of a language that it lacks the other one stands in."""
+    said = [record.verdict.get(name) for name in ("en", "ko")]
+    found = next(filter(None, said), None)
+    return Both(said[0] or found, said[1] or found) if found else None
+
+
+def _warning(one: Mapping[str, Any]) -> dict[str, Any]:
+    """With a heading in both languages, where the code is one of the guard's; the message is English."""
+    english, ko = (warning_in(one["code"], language) for language in ("en", "ko"))
+    heading = Both(english, ko) if english and ko else None
+    return {"steps": one["steps"], "heading": heading, "message": without_folders(one["message"])}
+
+
+def measure_rows(record: RunRecord, keys: Iterable[str]) -> list[MeasureRow]:
+    return [
+        MeasureRow(
+            both_or_same(measure(key).label),
+            _reading(record, "before", key),
+            _reading(record, "after", key),
+            _change(record, key) if key in record.before and key in record.after else None,
+            record.n.get(key),
         )
-        figures.append((plot.name, plot, plots.score_histograms(record.distributions)))
-    for plot in plots_of(record.history):
-        figures.append((plot.name, plot, plots.curves(plot, record.history)))
-    lengths = {name: one for name, one in record.rows.get("lengths", {}).items() if name in DRAWN}
-    if lengths:
-        plot = Plot("lengths", "Length of the training rows", ())
-        figures.append((plot.name, plot, plots.length_histogram(lengths)))
-    return figures
+        for key in keys
+    ]
 
 
-def _svg(figure: "Figure", name: str, title: str) -> Markup:
-    from . import plots
+def _reading(record: RunRecord, moment: str, key: str) -> Reading | None:
+    values = record.before if moment == "before" else record.after
+    if key not in values:
+        return None
+    ends = record.intervals.get(moment, {}).get(key)
+    return Reading(
+        format_measure(key, values[key]), "–".join(format_measure(key, end) for end in ends) if ends else ""
+    )
 
-    # Ours from the first to the last character: labels are constants, data are numbers.
-    return Markup(plots.to_svg(figure, name, title))
+
+def _change(record: RunRecord, key: str) -> Change:
+    word = judged(record, key)
+    if word == "same":
+        looks_alike = format_measure(key, record.before[key]) == format_measure(key, record.after[key])
+        return Change(word, both("same") if looks_alike else both("no clear change"))
+    arrow = sign(record, key)
+    return Change(word, Both(arrow, arrow) if word == "changed" else both(f"{arrow} {{}}", both(word)))
+
+
+def plain_settings(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Settings as a YAML file would have them, one name for each value; of a path on this machine the last part.
+
+    >>> plain_settings({"bf16": False, "lora": {"r": 8, "target_modules": ["q", "k"]}})
+    {'bf16': 'false', 'lora.r': '8', 'lora.target_modules': 'q, k'}
+    """
+    plain: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            plain |= plain_settings(value, f"{above}{name}.")
+        else:
+            plain[f"{above}{name}"] = _plain(value)
+    return plain
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_plain(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "–"}[value]
+    return format_number(value) if isinstance(value, float) else without_folders(str(value))
+
+
+def figures_of(charts: Iterable[Chart]) -> list[tuple[Chart, Markup]]:
+    from .drawings import draw  # matplotlib's ticks take half a second to load, which --help should not wait for
+
+    return [(chart, draw(chart)) for chart in charts]
 
 
 def side_by_side(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     """One entry for each prompt with its answers: one that is generated again and again, or those of its row.
 
     Returns:
-        `prompt` and `answers`, a list of `side` and `samples` (in the order of their steps).
+        `prompt`, `way` (why the prompt is held out, where its samples say so), `answers`, a list of `side` and `samples`
+        (in the order of their steps), and `between`, the generated ones between the first and the last.
     """
     prompts: dict[str, dict[tuple[str, str], list[Sample]]] = {}
     for sample in samples:
         # The text of a row tells its answers apart; a generated answer is another one every time.
         name = (sample.side, sample.answer if sample.side else "")
         prompts.setdefault(prompt_text(sample.prompt), {}).setdefault(name, []).append(sample)
+    return [_entry(prompt, answers) for prompt, answers in prompts.items()]
+
+
+def _entry(prompt: str, answers: Mapping[tuple[str, str], list[Sample]]) -> dict[str, Any]:
+    ordered = {name: sorted(group, key=lambda sample: sample.step) for name, group in answers.items()}
+    first = next(iter(ordered.values()))
+    places = {round(place) for place in np.linspace(1, len(first) - 2, MAX_BETWEEN)} if len(first) > 2 else set()
+    return {
+        "prompt": prompt,
+        "way": first[0].held_out,
+        "answers": [{"side": side, "samples": group} for (side, _), group in ordered.items()],
+        "between": [first[place] for place in sorted(places)],
+    }
+
+
+def _by_way(rounds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Prompts in groups, told apart by why training never saw them; one group without a title where none says."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for one in rounds:
+        groups.setdefault(one["way"], []).append(one)
+    if len(groups) < 2 and "" in groups:
+        return [{"title": None, "rounds": rounds}]
     return [
-        {
-            "prompt": prompt,
-            "answers": [
-                {"side": side, "samples": sorted(group, key=lambda sample: sample.step)}
-                for (side, _), group in answers.items()
-            ],
-        }
-        for prompt, answers in prompts.items()
+        {"title": both_or_same(f"held out: {way}") if way else both("The course's prompts"), "rounds": of_way}
+        for way, of_way in groups.items()
     ]
-
-
-def write_comparison(folders: Sequence[Path], path: Path) -> None:
-    """Write one page on several runs: what differs, measures, curves on one axis, answers to the same prompts.
-
-    Raises:
-        ValueError: A folder holds no report.
-    """
-    records = [RunRecord.load(folder) for folder in folders]
-    letters = [chr(ord("A") + index) if index < 26 else f"R{index + 1}" for index in range(len(records))]
-    columns = [side_by_side(read_samples(folder)) for folder in folders]
-    page = (
-        _environment()
-        .get_template("comparison.html.jinja")
-        .render(
-            title=f"{len(records)} runs compared",
-            runs=list(zip(letters, records, [folder.parent for folder in folders], strict=True)),
-            differences=_differences(records),
-            measures=_measures(records),
-            figures=_shared_curves(letters, records),
-            answers=_answers(columns),
-        )
-    )
-    write_atomically(path, page)
-
-
-def _shared_curves(letters: Sequence[str], records: Sequence[RunRecord]) -> list[tuple[str, str, Markup]]:
-    """Title, hint and drawing of each series, with the runs that share its axes.
-
-    Losses of two methods measure two things: what is a method's own is laid together within that method only.
-    """
-    from . import plots
-
-    shared: dict[tuple[str, Plot, Series], list[int]] = {}
-    for index, record in enumerate(records):
-        for plot in plots_of(record.history):
-            for series in plot.series:
-                key = ("" if plot.shared else record.method, plot._replace(series=()), series)
-                shared.setdefault(key, []).append(index)
-    figures = []
-    for number, ((_, plot, series), indices) in enumerate(shared.items()):
-        runs = [(letters[index], records[index].history) for index in indices]
-        title = f"{plot.title}: {series.label}" if series.label.lower() not in plot.title.lower() else plot.title
-        title += f" ({', '.join(label for label, _ in runs)})"
-        drawing = _svg(plots.compared_curves(plot, series, runs), f"{plot.name}-{number}", title)
-        # What runs share comes first, whatever the order of the runs.
-        figures.append((len(indices) == 1, number, (title, plot.hint, drawing)))
-    return [figure for *_, figure in sorted(figures, key=lambda entry: entry[:2])]
-
-
-def _differences(records: Sequence[RunRecord]) -> list[tuple[str, list[Any]]]:
-    """Settings and versions that are not the same in all runs: name and one value per run."""
-    flat = [
-        {
-            "model": record.model,
-            "preset": record.preset,
-            "seed": record.run["seed"],
-            "device": record.run["device"],
-            **{f"rows {key}": value for key, value in record.rows.items() if isinstance(value, int)},
-            **record.run["settings"],
-            **{f"{package} version": version for package, version in record.versions.items()},
-        }
-        for record in records
-    ]
-    names = dict.fromkeys(name for one in flat for name in one)
-    table = [(name, [one.get(name) for one in flat]) for name in names]
-    return [(name, values) for name, values in table if any(value != values[0] for value in values)]
-
-
-def _measures(records: Sequence[RunRecord]) -> list[str]:
-    return list(dict.fromkeys(key for record in records for key in record.before | record.after))
-
-
-def _answers(columns: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[str, list[tuple[int, list[Sample]]]]]:
-    """Prompts with the runs that answered them and their samples; if two runs share a prompt, the shared ones only."""
-    by_prompt: dict[str, list[tuple[int, list[Sample]]]] = {}
-    for index, entries in enumerate(columns):
-        for entry in entries:
-            for answer in entry["answers"]:
-                if not answer["side"]:
-                    by_prompt.setdefault(entry["prompt"], []).append((index, answer["samples"]))
-    shared = {prompt: row for prompt, row in by_prompt.items() if len(row) > 1}
-    return list((shared or by_prompt).items())

@@ -32,6 +32,7 @@ class Sample:
         tokens (`int`, *optional*): Its length.
         repetition, hanja, latin (`float`, *optional*): Shares between 0 and 1.
         score (`float`, *optional*): What the reward model or function says.
+        held_out (`str`): Why training never saw the prompt, where its row says so.
     """
 
     step: int
@@ -44,6 +45,7 @@ class Sample:
     hanja: Number | None = None
     latin: Number | None = None
     score: Number | None = None
+    held_out: str = ""
 
 
 def write_samples(folder: Path, samples: Iterable[Sample]) -> None:

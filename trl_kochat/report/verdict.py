@@ -39,6 +39,11 @@ def verdict_of(record: RunRecord) -> dict[str, str]:
     return {language: _alarm(record, language) + _sentence(record, language) for language in ("ko", "en")}
 
 
+def warning_in(code: str, language: str) -> str | None:
+    """What the guard saw, in a few words; `None` of a code that has none."""
+    return _words()["warnings"].get(code, {}).get(language)
+
+
 def reads_korean() -> bool:
     """Whether who runs this has set up a Korean machine, which is then spoken to in Korean."""
     return (locale.getlocale()[0] or "").lower().startswith("ko")
@@ -50,7 +55,7 @@ def _alarm(record: RunRecord, language: str) -> str:
     if run["status"] != "finished":
         said.append(words["stopped"][language].format(run["steps"], run["max_steps"]))
     codes = {warning["code"]: warning["message"] for warning in record.warnings if warning["code"] != "look_failed"}
-    said += [words["warnings"].get(code, {}).get(language, message.rstrip(".")) for code, message in codes.items()]
+    said += [warning_in(code, language) or message.rstrip(".") for code, message in codes.items()]
     share = record.after.get("most_common")
     if "same_answer" not in codes and _enough(record, "most_common") and share is not None and share >= SAME_ANSWER:
         said.append(words["same"][language].format(_percent(share)))

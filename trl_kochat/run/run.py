@@ -18,6 +18,7 @@ from ..data.split import held_out_reasons
 from ..models import train_in_float32
 from ..processes import say
 from ..report import write_card
+from ..report.next_steps import next_command
 from ..sample import embedded
 from ..tokenizer import Finding, load_tokenizer_with_findings, save_hand_over
 from .arguments import Parsed, RecipeArguments, parse
@@ -235,5 +236,7 @@ class Run:
                 data=self.arguments.dataset_name,
             )
         say(f"Adapter: {self.config.output_dir}")
+        next_step = next_command(report.record.method, str(self.config.output_dir))
+        say(f"{next_step.text} {next_step.code}")
         trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
         return True
