@@ -280,8 +280,8 @@ def test_answers_are_in_the_language_they_are_written_in(tmp_path):
     assert '<p class="prompt" lang="ko">한우예요?</p>' in html and '<p lang="">Yes.</p>' in html
 
 
-def test_long_answers_are_folded_and_whole(tmp_path):
-    long = "길다 " * 200
+@pytest.mark.parametrize("long", ["길다 " * 200, "줄\n" * 20])
+def test_long_answers_are_folded_and_whole(tmp_path, long):
     html = html_of(make_run(tmp_path, samples=[Sample(0, "질문", long), Sample(1, "질문", "짧다")]))
     assert html.count('<details class="long">') == 1 and long in html
 
@@ -289,7 +289,7 @@ def test_long_answers_are_folded_and_whole(tmp_path):
 def test_held_out_prompts_stand_in_groups_by_their_way(tmp_path):
     ways = {"둘?": "new_way", "하나?": "", "셋?": "only_read", "넷?": "new_way"}
     text = page_of(make_run(tmp_path, samples=[Sample(0, p, "답", held_out=way) for p, way in ways.items()])).text
-    order = ["held out: new_way", "둘?", "넷?", "The course's prompts", "하나?", "held out: only_read", "셋?"]
+    order = ["ways of asking never seen", "둘?", "넷?", "The course's prompts", "하나?", "facts only read", "셋?"]
     assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
     assert "The course's prompts" not in page_of(make_run(tmp_path / "b")).text
 

@@ -69,7 +69,7 @@ class _Frame:
     def __init__(self, x: Any, y: Any, *, log_scale: bool = False, whole_x: bool = False, whole_y: bool = False):
         self.log_scale = log_scale
         self.x0, self.x1 = span(x.min(), x.max())
-        self.x_ticks = _ticks(self.x0, self.x1, 5, whole=whole_x)
+        self.x_ticks = _ticks(self.x0, self.x1, 6, whole=whole_x)
         if log_scale:
             self.y0, self.y1 = span(np.log10(y).min(), np.log10(y).max(), 0.05)
             self.y_ticks = _log_ticks(self.y0, self.y1)

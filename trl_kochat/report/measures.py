@@ -56,10 +56,14 @@ def measure(key: str) -> Measure:
     if key.startswith("accuracy_rank_distance_"):
         return Measure(f"pairs in the right order, {key.rpartition('_')[2]} ranks apart", "higher", True)
     if key.startswith("accuracy_kind_"):
-        return Measure(f"pairs in the right order, rejected: {key.removeprefix('accuracy_kind_')}", "higher", True)
+        return Measure(f"pairs in the right order, rejected: {_words(key, 'accuracy_kind_')}", "higher", True)
     if key.startswith("right_"):
-        return Measure(f"right answers, held out: {key.removeprefix('right_')}", "higher", True)
+        return Measure(f"right answers, held out: {_words(key, 'right_')}", "higher", True)
     return Measure(key, None)
+
+
+def _words(key: str, prefix: str) -> str:
+    return key.removeprefix(prefix).replace("_", " ")
 
 
 def measured_keys(records: Iterable[RunRecord]) -> list[str]:

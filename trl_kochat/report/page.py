@@ -41,6 +41,15 @@ STATUS_WORDS = {
     "interrupted": "interrupted",
     "failed": "failed",
 }
+# Why training never saw a prompt, as the rows of the embedded world say it.
+WAYS = {
+    "asked_otherwise": "Held out: facts that training asks otherwise",
+    "new_way": "Held out: ways of asking never seen",
+    "only_read": "Held out: facts only read as a statement",
+    "everyday": "Held out: everyday talk",
+}
+# Longer answers are folded to a head of this many characters and lines (ours).
+LONG, LONG_LINES, HEAD, HEAD_LINES = 320, 7, 220, 4
 # Rounds of samples between the first and the last that a page has (ours).
 MAX_BETWEEN = 8
 
@@ -93,6 +102,7 @@ def environment() -> Environment:
         "words": both_or_same,
         "language": language,
         "duration": duration,
+        "head": head_of,
         "memory": lambda size: f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB",
         "percent": lambda share: f"{share:.0%}",
     }
@@ -259,6 +269,12 @@ def _plain(value: Any) -> str:
     return format_number(value) if isinstance(value, float) else without_folders(str(value))
 
 
+def head_of(text: str) -> str:
+    """The first lines of a long answer; empty for one that is shown whole."""
+    lines = text.splitlines()
+    return "\n".join(lines[:HEAD_LINES])[:HEAD].rstrip() if len(text) > LONG or len(lines) > LONG_LINES else ""
+
+
 def figures_of(charts: Iterable[Chart]) -> list[tuple[Chart, Markup]]:
     from .drawings import draw  # matplotlib's ticks take half a second to load, which --help should not wait for
 
@@ -300,6 +316,10 @@ def _by_way(rounds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if len(groups) < 2 and "" in groups:
         return [{"title": None, "rounds": rounds}]
     return [
-        {"title": both_or_same(f"held out: {way}") if way else both("The course's prompts"), "rounds": of_way}
+        {"title": _way(way) if way else both("The course's prompts"), "rounds": of_way}
         for way, of_way in groups.items()
     ]
+
+
+def _way(way: str) -> Both:
+    return both(WAYS[way]) if way in WAYS else both("Held out: {}", way.replace("_", " "))
