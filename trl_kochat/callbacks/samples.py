@@ -220,7 +220,7 @@ class KoreanSamplesCallback(TrainerCallback):
                 held_out=str(row.get("held_out") or ""),
                 **dict[str, Any](summarize_health([answer.text])),
             )
-            for row, prompt, answer, score in zip(self.rows, prompts, answers, scores, strict=True)
+            for row, prompt, answer, score in zip((*self.rows, *watched), prompts, answers, scores, strict=True)
         ]
         return samples[: len(self.rows) + SHOWN], summarize(samples) | own_answers(model, tokenizer, watched)
 

@@ -86,7 +86,7 @@ _ALL = (
             Series("samples/eos_rate", "ended by themselves"),
             Series("samples/distinct", "different"),
             Series("samples/most_common", "most common"),
-            Series("samples/right", "right"),
+            Series("samples/own_answer", "own answer found"),
         ),
         "Shares between 0 and 1. Repetition or foreign script that rises is damage, whatever the reward says.",
         shared=True,
