@@ -57,10 +57,11 @@ for (const drawing of document.querySelectorAll("svg[data-chart]")) {
     cursor.setAttribute("x2", String(place));
     cursor.classList.add("shown");
     tip.hidden = false;
-    const middle = (place / chart.width) * box.width + box.left - figure.getBoundingClientRect().left;
+    const frame = figure.getBoundingClientRect();
+    const middle = (place / chart.width) * box.width + box.left - frame.left;
     const room = figure.clientWidth - tip.offsetWidth;
     tip.style.left = `${Math.max(0, Math.min(room, middle + (middle > room / 2 ? -tip.offsetWidth - 12 : 12)))}px`;
-    tip.style.top = `${drawing.offsetTop + 8}px`;
+    tip.style.top = `${box.top - frame.top + 8}px`;
   };
   const hide = () => {
     tip.hidden = true;
