@@ -3,7 +3,7 @@ import json
 import pytest
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import BitsAndBytesConfig, TrainerCallback
+from transformers import BitsAndBytesConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trl_kochat.callbacks import KoreanSamplesCallback, RunReportCallback
 from trl_kochat.callbacks.samples import summarize
@@ -234,3 +234,27 @@ def test_means_are_over_what_was_measured():
         "samples/mean_length": 6.0,
         "samples/score": 1.5,
     }
+
+
+def test_the_terminal_has_short_rounds_and_none_of_them_twice(tmp_path, capsys):
+    callback = KoreanSamplesCallback([f"{n}번 질문" for n in range(9)], every=1, max_new_tokens=60)
+    sft_trainer(tmp_path, max_steps=3, learning_rate=0.0, callbacks=[callback]).train()
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("{")]
+    assert sum("질문" in line for line in lines) == 4 and len(lines) < 16
+    assert [line for line in lines if line.endswith("the same answers as before")] == [
+        f"Samples, step {step}: the same answers as before" for step in (1, 2, 3)
+    ]
+    assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize(("steps_of_run", "rounds"), [(110, [28, 55, 82, 110]), (3, [1, 2, 3]), (9, [2, 4, 7, 9])])
+def test_no_round_comes_right_before_the_last(steps_of_run, rounds):
+    callback, state, control = KoreanSamplesCallback(), TrainerState(max_steps=steps_of_run), TrainerControl()
+    asked = []
+    callback._round = lambda args, state, **kwargs: asked.append(state.global_step)
+    args = TrainingArguments("unused", report_to="none")
+    state.is_world_process_zero = False
+    callback.on_train_begin(args, state, control)
+    for state.global_step in range(1, steps_of_run + 1):
+        callback.on_step_end(args, state, control)
+    assert asked == [0, *rounds]

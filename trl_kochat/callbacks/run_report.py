@@ -21,6 +21,7 @@ from ..report.machine import command_line, device_name, installed_versions, peak
 from ..report.page import PAGE_FILE
 from ..report.record import RUN, plain
 from ..report.settings import settings_of
+from ..report.table import print_table
 from ..report.verdict import reads_korean, verdict_of
 from ..tokenizer import check_tokenizer
 from .looking import looking, measuring, method_of, model_in, tokenizer_of
@@ -194,7 +195,7 @@ class RunReportCallback(TrainerCallback):
         if state.is_world_process_zero:
             console = get_console()
             if record.before or record.after:
-                console.print(before_after_table(record))
+                print_table(before_after_table(record))
             # Each on a line of its own however long, so that a terminal makes the address one to click.
             if verdict := record.verdict.get("ko" if reads_korean() else "en"):
                 console.print(verdict, markup=False, highlight=False, soft_wrap=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
-from rich import get_console
 from rich.table import Table
 from rich.text import Text
 from transformers import (
@@ -27,6 +26,7 @@ from ..measure.score import score_completions
 from ..models import max_positions
 from ..report import Sample, append_samples, read_samples, report_folder, write_samples
 from ..report.samples import prompt_text
+from ..report.table import print_table
 from ..text.health import summarize_health
 from ..text.shown import printable
 from .looking import looking, measuring, model_in, tokenizer_of
@@ -42,7 +42,7 @@ ROUNDS = 4
 # Prompts in the terminal of the first and the last round and of those between; the page has all (ours).
 PRINTED, PRINTED_BETWEEN = 4, 2
 # Terminal cells of a prompt and of an answer with its notes: two lines of a narrow terminal each (ours).
-PROMPT_CELLS, ANSWER_CELLS = 52, 96
+PROMPT_CELLS, ANSWER_CELLS = 52, 84
 COLUMNS = ["step", "prompt", "side", "answer", "ended", "tokens", *HEALTH, "score"]
 
 Messages = Sequence[Mapping[str, str]]
@@ -186,10 +186,10 @@ class KoreanSamplesCallback(TrainerCallback):
     def _print(self, samples: Sequence[Sample], count: int) -> None:
         # A scored answer stays the same and its score does not.
         answers = [f"{sample.answer}{_number(sample.score)}" for sample in samples]
-        if answers == self._printed:
+        if answers[:count] == self._printed[:count]:
             print(f"Samples, step {samples[0].step}: the same answers as before", flush=True)
         else:
-            get_console().print(samples_table(samples, count))
+            print_table(samples_table(samples, count))
         self._printed = answers
 
     def _answers(
@@ -283,13 +283,16 @@ def samples_table(samples: Sequence[Sample], count: int = PRINTED) -> Table:
     table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(max_width=PROMPT_CELLS // 2 + 2, overflow="fold")
     table.add_column(overflow="fold")
+    above = None
     for sample in samples[:count]:
         notes = [] if sample.score is None else [f"score {_number(sample.score)}"]
         notes += ["cut"] if sample.ended is False else []
         notes += [f"{name} {share:.0%}" for name in HEALTH if (share := getattr(sample, name))]
         note = f" ({', '.join(notes)})" if notes else ""
         answer = _short(f"[{sample.side}] {sample.answer}" if sample.side else sample.answer, ANSWER_CELLS - len(note))
-        table.add_row(_short(prompt_text(sample.prompt), PROMPT_CELLS), answer.append(note, style="dim"))
+        prompt = prompt_text(sample.prompt)
+        table.add_row(_short("" if prompt == above else prompt, PROMPT_CELLS), answer.append(note, style="dim"))
+        above = prompt
     return table
 
 

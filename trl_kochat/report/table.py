@@ -1,6 +1,6 @@
 """The before/after table for a terminal."""
 
-from rich import box
+from rich import box, get_console
 from rich.table import Table
 from rich.text import Text
 
@@ -33,3 +33,11 @@ def before_after_table(record: RunRecord) -> Table:
             outcome = Text(sign(record, key) + (f" {word}" if word in ("better", "worse") else ""), style=STYLES[word])
         table.add_row(Text(measure(key).label), *cells, outcome, str(record.n.get(key, "")))
     return table
+
+
+def print_table(table: Table) -> None:
+    """Print through rich's own console, with no blanks at the ends of lines to fill a log with."""
+    console = get_console()
+    with console.capture() as printed:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in printed.get().splitlines()), flush=True)
