@@ -206,7 +206,7 @@ def write_raw(source: str, count: int, path: Path) -> None:
 
     from trl_kochat import format_dataset, load_rows
 
-    rows = format_dataset(load_rows(source), load_recipe("sft_kochatgpt").to_rows)
+    rows = format_dataset(load_rows(source))
     turns = (
         {"prompt": row["prompt"][0]["content"], "completion": row["completion"][0]["content"]}
         for row in rows

@@ -17,18 +17,12 @@ if __name__ == "__main__":
 import trl
 
 from trl_kochat import Run, measure
-from trl_kochat.data.formatters.kochatgpt import dialogue_to_prompt_completion, to_prompt_completion
-
-
-def to_rows(row):
-    """Both of the course's files: single turns, and dialogues."""
-    return dialogue_to_prompt_completion(row) if "conversation" in row else to_prompt_completion(row)
 
 
 def main(argv: list[str] | None = None) -> None:
     run = Run("sft_kochatgpt", trl.SFTConfig, argv)
     # Prompt and completion apart, so that TRL takes the loss on the completion alone.
-    _, held_out = run.rows(to_rows)
+    _, held_out = run.rows("kochatgpt_sft")
     trainer = trl.SFTTrainer(**run.trainer_arguments)
     run.train(trainer, measure.answers(trainer, held_out))
 

@@ -175,3 +175,15 @@ def test_trl_trains_on_it_from_its_own_command_line(tmp_path, capsys):
     )
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_columns_by_other_names(tmp_path, capsys):
+    (tmp_path / "own.json").write_text(
+        json.dumps([{"물음": "안녕?", "대답": "네", "label": True}] * 2), encoding="utf-8"
+    )
+    assert convert("own.json", "rows", "--columns", "물음=prompt", "대답=completion") == 0
+    assert "own.json as unpaired_preference: 2 rows read" in capsys.readouterr().out
+    assert convert("own.json", "sft", "--columns", "물음=prompt", "대답=completion", "label=") == 0
+    assert "own.json as kochatgpt_sft: 2 rows read" in capsys.readouterr().out
+    assert convert("own.json", "no", "--columns", "질문=prompt") == 2
+    assert "There is no column '질문' to call prompt" in capsys.readouterr().err

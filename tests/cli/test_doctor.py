@@ -158,7 +158,7 @@ def test_an_unfixable_model_is_still_examined(tmp_path, capsys):
     [
         (["/no/such/folder"], "There is no folder /no/such/folder."),
         (["{model}", "--data", "/no/rows.json"], "There is no file or folder"),
-        (["{model}", "--data", "{rows}", "--formatter", "alpaca"], "No formatter 'alpaca'"),
+        (["{model}", "--data", "{rows}", "--formatter", "nobody"], "No formatter 'nobody'"),
         (["{model}", "--formatter", "orca_pairs"], "--formatter has no effect without --data"),
         (["{model}", "--max_length", "64"], "--max_length has no effect without --data"),
         (["nobody/nothing"], "There is no folder nobody/nothing here"),

@@ -126,9 +126,9 @@ def test_a_border_that_merges_is_told(capsys, tmp_path, write_rows):
     assert "! The end of the prompt, ':', merges with what follows" in captured.out
 
 
-def test_messages_are_all_loss(capsys, model, write_rows):
+def test_messages_in_one_are_all_loss(capsys, model, write_rows):
     turns = [{"role": "user", "content": "안녕?"}, {"role": "assistant", "content": "네"}]
-    _, captured = preview(capsys, write_rows({"messages": turns}), "--model", model)
+    _, captured = preview(capsys, write_rows({"messages": turns}), "--model", model, "--formatter", "whole_messages")
     assert "language_modeling" in captured.out and "prompt  " not in captured.out
     assert "|안|녕|?|↵" in captured.out
 
@@ -161,3 +161,17 @@ def test_pieces_are_the_text_and_count_every_token(tokenizer, text, border):
         assert "".join(piece for piece, _ in found) == tokenizer.decode(ids)
         # A character is never shown in halves where the whole can be shown.
         assert "\ufffd" not in "".join(piece for piece, _ in found)
+
+
+def test_columns_by_other_names(capsys, model, write_rows):
+    path = write_rows({"물음": "안녕?", "대답": "네"})
+    status, captured = preview(capsys, path, "--model", model, "--columns", "물음=prompt", "대답=completion")
+    assert status == 0 and "prompt_completion" in captured.out
+    status, captured = preview(capsys, path, "--model", model)
+    assert status == 2 and "--columns 물음=prompt 대답=completion" in captured.err
+
+
+def test_marked_answers_are_for_kto(capsys, model, write_rows):
+    path = write_rows({"prompt": "안녕?", "completion": "네", "label": True})
+    status, captured = preview(capsys, path, "--model", model)
+    assert status == 0 and captured.out.startswith("== row 1  unpaired_preference  for KTOTrainer")

@@ -8,6 +8,10 @@ from hypothesis import strategies as st
 from trl_kochat import format_dataset, split_by_prompt
 
 
+def turn(role, text):
+    return {"role": role, "content": text}
+
+
 def rankings(prompts):
     rows = [
         {"prompt": prompt, "completion_0": "a", "completion_1": "b", "completion_2": "c", "ranking": [0, 1, 2]}
@@ -82,8 +86,24 @@ def test_a_fraction_outside_0_and_1_is_an_error(fraction):
 
 
 def test_a_dataset_without_prompts_is_an_error():
-    with pytest.raises(ValueError, match="needs a column 'prompt'; there are text"):
-        split_by_prompt(datasets.Dataset.from_dict({"text": ["a"]}), 0.5)
+    with pytest.raises(ValueError, match="needs a column 'prompt'; there are body"):
+        split_by_prompt(datasets.Dataset.from_dict({"body": ["a"]}), 0.5)
+
+
+def test_running_text_and_whole_conversations_are_split_by_what_they_are_about():
+    texts = datasets.Dataset.from_dict({"text": ["가", "나", " 가"]})
+    train, held_out = split_by_prompt(texts, 0.5)
+    assert sorted(map(len, (train, held_out))) == [1, 2] and not {*train["text"]} & {*held_out["text"]}
+    talks = [[turn("user", text), turn("assistant", answer)] for text, answer in ("가1", "나2", "가3")]
+    train, held_out = split_by_prompt(datasets.Dataset.from_dict({"messages": talks}), 0.5)
+    assert sorted(map(len, (train, held_out))) == [1, 2]
+
+
+def test_a_turn_that_calls_a_tool_has_no_text_and_is_no_obstacle():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "weather"}}]}
+    prompts = [[turn("user", text), call, {"role": "tool", "content": "맑음"}] for text in "가나"]
+    train, held_out = split_by_prompt(datasets.Dataset.from_list([{"prompt": prompt} for prompt in prompts]), 0.5)
+    assert len(train) == len(held_out) == 1
 
 
 @pytest.mark.parametrize(

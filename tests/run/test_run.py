@@ -25,7 +25,7 @@ def dry_run(monkeypatch, tmp_path):
 
 def test_a_dry_run_checks_before_it_loads(dry_run, monkeypatch, tmp_path):
     monkeypatch.setattr(run_module, "load_tokenizer_with_findings", lambda *args, **kwargs: pytest.fail("loaded"))
-    monkeypatch.setattr(run_module, "read_rows", lambda *args, **kwargs: pytest.fail("loaded"))
+    monkeypatch.setattr(run_module, "formatted_rows", lambda *args, **kwargs: pytest.fail("loaded"))
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="file is a file. Give another folder"):
         dry_run("--output_dir", "file")
@@ -142,7 +142,7 @@ def to_prompt_completion(row):
     assert "20 read, 20 made" in capsys.readouterr().out
     with pytest.raises(InputError, match="No formatter 'nobody'"):
         dry_run("--formatter", "nobody")
-    with pytest.raises(InputError, match="orca_pairs expects"):
+    with pytest.raises(InputError, match="orca_pairs makes preference rows"):
         dry_run("--formatter", "orca_pairs")
 
 

@@ -15,11 +15,12 @@ import argparse
 import json
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
-from .doctor import add_formatter_argument
+from .rows import add_formatter_arguments
 
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", nargs="+", metavar="IN", help="raw rows: file, folder, URL or dataset id; of one kind if several"
     )
     parser.add_argument("output", metavar="OUT", help="folder for TRL, or a file that ends in .jsonl or .parquet")
-    add_formatter_argument(parser)
+    add_formatter_arguments(parser)
     parser.add_argument("--split", default="train", help="split to read of a dataset on the Hub (default: train)")
     parser.add_argument(
         "--eval_fraction",
@@ -63,11 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data import split_by_prompt
+    from ..data.columns import parse_columns
 
     target = target_file(args.output)
     if args.eval_fraction is not None and target.stem != "train":
         raise InputError(f"--eval_fraction writes train and test: OUT must be a folder, not the file {args.output}.")
-    parts = [convert(source, args.formatter, args.split) for source in args.source]
+    columns = parse_columns(args.columns)
+    parts = [convert(source, args.formatter, args.split, columns) for source in args.source]
     splits = {target: joined(parts)}
     if args.eval_fraction is not None:
         train, held_out = split_by_prompt(splits[target], args.eval_fraction, seed=args.seed)
@@ -101,13 +104,14 @@ def target_file(output: str) -> Path:
     return path / "train.jsonl"
 
 
-def convert(source: str, name: str | None, split: str) -> Converted:
+def convert(source: str, name: str | None, split: str, columns: Mapping[str, str]) -> Converted:
     """The TRL rows of one source; what became of its rows is printed.
 
     Raises:
         ValueError: No formatter has that name or knows the columns, or a row is not what it expects.
     """
     from ..data import RowCounts, detect_formatter, format_dataset, get_formatter, load_rows
+    from ..data.columns import first_row
     from ..encode import row_type
 
     formatter = get_formatter(name) if name is not None else None  # before a download
@@ -116,8 +120,8 @@ def convert(source: str, name: str | None, split: str) -> Converted:
     logger = logging.getLogger("trl_kochat.data.format")
     disabled, logger.disabled = logger.disabled, True  # the counts are printed here
     try:
-        formatter = formatter or get_formatter(detect_formatter(next(iter(raw_rows), {})))
-        rows = format_dataset(raw_rows, formatter, counts=counts)
+        formatter = formatter or get_formatter(detect_formatter(first_row(raw_rows, columns)))
+        rows = format_dataset(raw_rows, formatter, columns=columns, counts=counts)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
     finally:

@@ -7,7 +7,6 @@ Exit status: 0 when there is no error among the findings, 1 when there is, 2 whe
 
   trl-kochat doctor skt/kogpt2-base-v2
   trl-kochat doctor ./my-model --data kochatgpt_1_SFT.jsonl --max_length 512
-  trl-kochat doctor ./my-model --against ../serving/.venv/bin/python
 """
 
 import argparse
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..text.shown import printable
-from .against import differences
+from .rows import add_formatter_arguments, read_rows
 from .shared import model_path
 
 
@@ -39,35 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder or repository id")
     parser.add_argument("--data", metavar="FILE|NAME", help="rows to count: a file, a folder or a dataset id")
     add_row_arguments(parser)
-    parser.add_argument(
-        "--against",
-        metavar="PYTHON",
-        help="another environment's interpreter: tell which texts its transformers reads as other ids",
-    )
     parser.add_argument("--json", action="store_true", help="print findings as JSON, for other programs")
 
 
 def add_row_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of every subcommand that reads rows."""
-    add_formatter_argument(parser)
+    add_formatter_arguments(parser)
     parser.add_argument("--max_length", type=_length, help=f"tokens a row may have (default: {MAX_LENGTH:,}, as TRL)")
     parser.add_argument(
         "--trust_remote_code", action="store_true", help="run tokenizer code that comes with the model"
-    )
-
-
-def add_formatter_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--formatter",
-        "--format",
-        metavar="NAME",
-        help="formatter for the rows, by name or as FILE.py:FUNCTION; by default their columns decide",
-    )
-    parser.add_argument(
-        "--columns",
-        nargs="+",
-        metavar="NAME=NEW",
-        help="other names for columns, as in 질문=prompt 답변=completion; NAME= leaves one out",
     )
 
 
@@ -78,11 +57,15 @@ def _length(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    idle = [f"--{name}" for name in ("formatter", "max_length") if getattr(args, name) is not None and not args.data]
+    idle = [
+        f"--{name}"
+        for name in ("formatter", "columns", "max_length")
+        if getattr(args, name) is not None and not args.data
+    ]
     if idle:
         raise InputError(f"{' and '.join(idle)} has no effect without --data.")
     args.model = model_path(args.model)
-    rows = read_rows(args.data, args.formatter) if args.data else None
+    rows = read_rows(args.data, args) if args.data else None
     with _quiet():  # the table says it all
         loaded, repaired, findings, about_rows = _examine(args, rows)
     if args.json:
@@ -101,7 +84,6 @@ def _examine(
     from ..findings import worst_first
     from ..tokenizer import check_tokenizer, fix_tokenizer
     from ..tokenizer.load import load_as_auto
-    from ..tokenizer.training import training_findings
 
     loaded = load_as_auto(args.model, trust_remote_code=args.trust_remote_code)
     try:
@@ -117,10 +99,6 @@ def _examine(
     left = check_tokenizer(repaired, config, rows, max_length=args.max_length or MAX_LENGTH)
     about_tokenizer = [finding for finding in findings if finding.fixed]
     about_tokenizer += [finding for finding in left if not finding.code.startswith("rows_")]
-    about_tokenizer += training_findings(repaired)
-    if args.against:
-        trusted = args.trust_remote_code
-        about_tokenizer.append(differences(args.model, loaded, args.against, rows=rows, trust_remote_code=trusted))
     about_rows = [finding for finding in left if finding.code.startswith("rows_")]
     return loaded, repaired, worst_first(about_tokenizer), about_rows
 
@@ -134,30 +112,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def read_rows(source: str, name: str | None) -> Any:
-    """Rows of a TRL type from raw rows, or from rows that have such a type already."""
-    from ..data import detect_formatter, format_dataset
-    from ..data.load import load_rows
-    from ..encode import is_conversational, row_type
-
-    rows = load_rows(source)
-    if name is not None:
-        return format_dataset(rows, name)
-    first = next(iter(rows))
-    try:
-        row_type(set(first))
-    except ValueError:
-        return format_dataset(rows)
-    if is_conversational(first):
-        return rows
-    try:
-        found = detect_formatter(first)
-    except ValueError:  # TRL's standard format: text, or prompt, chosen and rejected
-        return rows
-    # The course's files have the columns of TRL, holding raw text.
-    return format_dataset(rows, found)
 
 
 def _with_template(tokenizer: "PreTrainedTokenizerBase", findings: list["Finding"]) -> list["Finding"]:

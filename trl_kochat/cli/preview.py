@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..text.shown import printable
 from .doctor import MAX_LENGTH, add_row_arguments
+from .rows import read_rows
 from .shared import model_path
 
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _TRAINERS = {
     "preference": "DPOTrainer, RewardTrainer",
+    "unpaired_preference": "KTOTrainer",
     "prompt_completion": "SFTTrainer",
     "language_modeling": "SFTTrainer",
     "prompt_only": "PPOTrainer, GRPOTrainer",
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="FILE|NAME", help="rows to show: a file, a folder or a dataset id")
     parser.add_argument("--model", required=True, metavar="M", help="folder or repository id of the tokenizer's model")
     parser.add_argument("-n", type=int, default=3, metavar="N", help="number of rows (default: 3)")
-    parser.add_argument("--chat_template", default="auto", help="'auto' (default), 'training' or one of ours")
+    parser.add_argument("--chat_template", default="auto", help="'auto' (default), 'ko_instruct' or 'chatml'")
     add_row_arguments(parser)
 
 
@@ -47,11 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ..tokenizer import load_tokenizer, tokenize_rows
-    from .doctor import read_rows
 
     if args.n < 1:
         raise InputError(f"-n is {args.n}; give the number of rows to show, 1 or more.")
-    rows = list(islice(read_rows(args.data, args.formatter), args.n))
+    rows = list(islice(read_rows(args.data, args), args.n))
     tokenizer = load_tokenizer(
         model_path(args.model), chat_template=args.chat_template, trust_remote_code=args.trust_remote_code
     )

@@ -1,5 +1,6 @@
 """A way on for rows that no formatter knows: columns by other names, or a formatter of one's own, ready to paste."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from string import Template
@@ -65,7 +66,7 @@ def way_on(row: Row, detect: Callable[[Row], str]) -> str:
         fitting = ""
     ways = []
     if fitting:
-        words = " ".join(shlex.quote(f"{name}={meant}") for name, meant in columns.items())
+        words = " ".join(_quoted(f"{name}={meant}") for name, meant in columns.items())
         ways.append(f"They fit {fitting} with --columns {words} (in Python: columns={columns}).")
     else:
         ways.append("What they hold can be said with --columns NAME=prompt OTHER=completion.")
@@ -79,6 +80,10 @@ def way_on(row: Row, detect: Callable[[Row], str]) -> str:
         name = own[len("def ") : own.index("(")]
         ways.append(f"A formatter of your own is this in my_rows.py, and --formatter my_rows.py:{name}\n\n{own}\n")
     return " ".join(ways)
+
+
+def _quoted(word: str) -> str:
+    return word if re.fullmatch(r"[\w=-]+", word) else shlex.quote(word)
 
 
 def _guessed(row: Row) -> dict[str, str]:

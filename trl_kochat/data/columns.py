@@ -89,6 +89,15 @@ def check_columns(columns: Mapping[str, str], row: Row) -> None:
         )
 
 
+def first_row(rows: Iterable[Row], columns: Mapping[str, str]) -> Row:
+    """The first of the rows by its new names; an empty row where there is none."""
+    first = next(iter(rows), None)
+    if first is None:
+        return {}
+    check_columns(columns, first)
+    return renamed(first, columns)
+
+
 def renamed(row: Row, columns: Mapping[str, str]) -> Row:
     """The row with its columns by their new names, without those whose new name is empty.
 

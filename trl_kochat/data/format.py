@@ -221,7 +221,7 @@ def _format_all(work: _Work, rows: Iterator[Row], num_proc: int | None) -> list[
 
 def _chosen(formatter: str | Callable[..., list[dict[str, Any]]] | None, first: Row) -> Formatter:
     if formatter is not None:
-        return get_formatter(formatter) if isinstance(formatter, str) else formatter_of(formatter)
+        return formatter_of(formatter)
     return get_formatter(detect_formatter(first))
 
 

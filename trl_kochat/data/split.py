@@ -33,7 +33,8 @@ def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) ->
     `eval_fraction` is not used. A training row with the prompt of such a row goes to their side, with a warning.
 
     Args:
-        dataset ([`datasets.Dataset`]): Rows with a `prompt`, as text or as messages.
+        dataset ([`datasets.Dataset`]): Rows with a `prompt`, as text or as messages; those of language modelling go by
+            the first user turn of their `messages`, or by their whole `text`.
         eval_fraction (`float`): Share of the distinct prompts to hold out, above 0 and below 1.
         seed (`int`, *optional*, defaults to `42`): Another seed holds out other prompts.
 
@@ -47,13 +48,14 @@ def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) ->
         raise InputError(
             f"split_by_prompt takes a datasets.Dataset, as format_dataset makes of rows, not a {type(dataset).__name__}."
         )
-    if "prompt" not in dataset.column_names:
+    asked = next((name for name in ("prompt", "messages", "text") if name in dataset.column_names), None)
+    if asked is None:
         raise InputError(f"split_by_prompt needs a column 'prompt'; there are {listed(dataset.column_names)}.")
     if not isinstance(eval_fraction, Real) or not 0 < eval_fraction < 1:
         raise InputError(f"eval_fraction is {shown(eval_fraction)}; it must be above 0 and below 1.")
     keys = []
     spelt: dict[str, str] = {}  # key -> the first of its spellings in the alphabet, whatever the order of the rows
-    for number, prompt in enumerate(dataset["prompt"]):
+    for number, prompt in enumerate(dataset[asked]):
         try:
             key, text = prompt_key(prompt), first_user_text(prompt)
         except InputError as error:

@@ -238,11 +238,14 @@ def fate(row: TokenizedRow, max_length: int | None, trainer: str) -> Literal["wh
     return "dropped" if trainer == "RewardTrainer" or row.completion_start >= max_length else "cut"
 
 
+_TRAINERS = {"preference": ("DPOTrainer", "RewardTrainer"), "unpaired_preference": ("KTOTrainer",)}
+
+
 def losses_by_length(rows: Sequence[TokenizedRow], max_length: int) -> dict[str, dict[str, int]]:
     """Trainer to what it does to rows (of one type) that `max_length` is too short for, with their number."""
     if rows[0].type == "prompt_only":
         full = sum(row.length >= max_length for row in rows)
         return {"An online trainer": {"finds no room for an answer in": full}}
-    trainers = ("DPOTrainer", "RewardTrainer") if rows[0].type == "preference" else ("SFTTrainer",)
+    trainers = _TRAINERS.get(rows[0].type, ("SFTTrainer",))
     fates = {trainer: Counter(fate(row, max_length, trainer) for row in rows) for trainer in trainers}
     return {trainer: {"drops": count["dropped"], "cuts": count["cut"]} for trainer, count in fates.items()}

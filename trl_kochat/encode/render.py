@@ -35,7 +35,7 @@ def render(
         template_kwargs: More for the template, as in TRL's column `chat_template_kwargs`.
 
     Raises:
-        ValueError: There is no template, or it does not render these messages.
+        ValueError: There is no template, or it does not render these messages, or their tools.
     """
     if not tokenizer.chat_template:
         raise InputError(
@@ -43,20 +43,36 @@ def render(
             "set_chat_template(tokenizer, 'ko_instruct')."
         )
     options: dict[str, Any] = {"add_generation_prompt": generation, "continue_final_message": continued}
+    options |= {"tokenize": False, **template_kwargs}
+    turns: list[dict[str, Any]] = [dict(message) for message in messages]
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                tools=json.loads(tools) if isinstance(tools, str) else tools,
-                tokenize=False,
-                **options | template_kwargs,
-            )
-        )
+        text = str(tokenizer.apply_chat_template(turns, tools=_tools(tools), **options))
+        if tools and text == tokenizer.apply_chat_template(turns, tools=None, **options):
+            raise InputError("the chat template leaves out tools: nothing of them would be seen")
+        _refuse_dropped_calls(text, turns)
+        return text
+    except InputError as error:
+        raise InputError(
+            f"a conversation with tools: {error}. Take a template that knows them, or --columns tools="
+        ) from error
     except TEMPLATE_ERRORS as error:  # TypeError: a message without content
         roles = listed(message.get("role") for message in messages)
         raise InputError(
             f"a conversation with the roles {roles}: the chat template does not render it: {cut(str(error), 300)}"
         ) from error
+
+
+def _tools(tools: Any) -> Any:
+    return json.loads(tools) if isinstance(tools, str) else tools
+
+
+def _refuse_dropped_calls(text: str, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Raise for a template that writes nothing of the tools that a message calls."""
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            name = str((call.get("function") or call).get("name"))
+            if name not in text:
+                raise InputError(f"the chat template leaves out the call of {shown(name)}")
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **kwargs: Any) -> list[list[int]]:

@@ -14,6 +14,7 @@ Messages = Sequence[Mapping[str, Any]]
 # Type -> the columns it needs, the most telling type first, and those of them that hold answers.
 _TYPES = {
     "preference": ({"chosen", "rejected"}, ("chosen", "rejected")),
+    "unpaired_preference": ({"prompt", "completion", "label"}, ("completion",)),
     "prompt_completion": ({"prompt", "completion"}, ("completion",)),
     "language_modeling": ({"messages"}, ("messages",)),
     "language_modeling_text": ({"text"}, ("text",)),
@@ -31,8 +32,8 @@ def row_type(columns: set[str]) -> tuple[str, tuple[str, ...]]:
         if needed <= columns:
             return name.removesuffix("_text"), answers
     raise InputError(
-        f"Rows with the columns {listed(sorted(map(str, columns)))} are no rows of TRL; expected prompt and completion, chosen "
-        "and rejected with or without prompt, prompt alone, messages, or text."
+        f"Rows with the columns {listed(sorted(map(str, columns)))} are no rows of TRL; expected prompt and completion "
+        "(and label), chosen and rejected with or without prompt, prompt alone, messages, or text."
     )
 
 

@@ -1,19 +1,24 @@
 """The rows of a run: read, as ids, counted, shown."""
 
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 from trl import RewardConfig, SFTConfig
 
-from ..data import RowCounts
+from ..data import RowCounts, detect_formatter, format_dataset, get_formatter
+from ..data.columns import first_row, parse_columns
+from ..data.formatters.registry import Formatter, formatter_of
 from ..data.load import load_rows
-from ..encode import count_cut, count_rows, render_row, tokenize_dataset
+from ..encode import count_cut, count_rows, render_row, row_type, tokenize_dataset
 from ..errors import InputError
 from ..processes import say
-from ..text.shown import printable
+from ..text.shown import cut, listed, printable
+from .arguments import RecipeArguments
+
+
+AnyFormatter = str | Callable[..., list[dict[str, Any]]]
 
 
 # Settings of a trainer's config by which it writes other ids, or none.
@@ -29,10 +34,97 @@ CHANGES_IDS = frozenset(
 )
 
 
-def read_rows(names: Sequence[str], split: str) -> Any:
-    """The raw rows of every `--dataset_name`, one after the other (see [`load_rows`])."""
-    sources = [load_rows(name, split=split) for name in names]
-    return sources[0] if len(sources) == 1 else chain.from_iterable(sources)
+# Rows of a recipe's own type, and what else its trainer takes in their place.
+ALSO_TAKES = {"prompt_completion": {"language_modeling"}, "unpaired_preference": {"preference"}}
+# Who trains on rows of a type.
+TRAINED_BY = {
+    "prompt_completion": "trl-kochat sft",
+    "language_modeling": "trl-kochat sft",
+    "preference": "trl-kochat dpo or reward",
+    "unpaired_preference": "trl kto, after trl-kochat convert",
+    "prompt_only": "trl-kochat ppo",
+}
+
+
+def formatted_rows(arguments: RecipeArguments, own: AnyFormatter, counts: RowCounts) -> Dataset:
+    """The rows of every `--dataset_name`, each by the formatter that [`choose_formatter`] finds for it, in one dataset.
+
+    Args:
+        arguments ([`RecipeArguments`]): What rows, and what is said of them.
+        own (`str` or `Callable`): The recipe's own formatter.
+        counts ([`RowCounts`]): Filled in place, for all of them.
+
+    Raises:
+        InputError: Rows cannot be read or formatted, or are of a type that the recipe does not train on.
+    """
+    columns = parse_columns(arguments.columns)
+    parts = []
+    for name in arguments.dataset_name:
+        raw = load_rows(name, split=arguments.dataset_train_split)
+        its_counts = RowCounts()
+        try:
+            formatter = choose_formatter(arguments.formatter, own, first_row(raw, columns))
+            rows: Any = format_dataset(raw, formatter, columns=columns, counts=its_counts)
+            kind = formatter.type or row_type(set(rows.column_names))[0]
+            refuse_other_type(kind, formatter_of(own), formatter)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+        counts.update(its_counts)
+        parts.append((name, kind, rows))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[tuple[str, str, Dataset]]) -> Dataset:
+    told = listed(f"{name}: {kind}, {listed(rows.column_names)}" for name, kind, rows in parts)
+    if len({kind for _, kind, _ in parts}) > 1:
+        raise InputError(f"The files make rows of different types ({told}); train on one after the other.")
+    try:
+        return concatenate_datasets([rows for _, _, rows in parts])
+    except ValueError as error:  # texts in one, messages in the other
+        raise InputError(f"The rows of these files do not fit one table ({told}): {cut(str(error), 300)}") from error
+
+
+def choose_formatter(asked: str | None, own: AnyFormatter, row: Mapping[str, Any]) -> Formatter:
+    """What `--formatter` says; else what fits a row's columns, where it makes what the recipe trains on; else its own.
+
+    A function that is no registered formatter is a recipe's word on what its rows look like, and is not passed over.
+
+    Raises:
+        InputError: There is no such formatter, none fits, or the rows it makes are of another type.
+    """
+    its_own = formatter_of(own)
+    if asked is not None:
+        found = get_formatter(asked)
+    elif not its_own.columns:
+        return its_own
+    else:
+        fits = any(columns <= row.keys() for columns in its_own.columns)
+        try:
+            found = get_formatter(detect_formatter(row))
+        except InputError:
+            if fits:
+                return its_own
+            raise
+        if fits and found.type not in _taken(its_own):
+            return its_own
+    if found.type is not None:  # told before a million rows are formatted
+        refuse_other_type(found.type, its_own, found)
+    return found
+
+
+def _taken(own: Formatter) -> set[str | None]:
+    return {own.type} | ALSO_TAKES.get(str(own.type), set())
+
+
+def refuse_other_type(kind: str, own: Formatter, found: Formatter) -> None:
+    """Raise `InputError` unless a recipe with that formatter of its own trains on rows of the type `kind`."""
+    if own.type is not None and kind not in _taken(own):
+        takes = " or ".join(sorted(map(str, _taken(own)))).replace("_", "-")
+        raise InputError(
+            f"{found.name} makes {kind.replace('_', '-')} rows of these, and this recipe trains on {takes} rows. On rows "
+            f"like these trains {TRAINED_BY[kind]}; where columns are meant otherwise, say so: --columns NAME=NEW, or "
+            "--formatter"
+        )
 
 
 def as_ids(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: Any, given: frozenset[str]) -> Dataset:
@@ -42,7 +134,24 @@ def as_ids(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: Any, gi
     """
     if not isinstance(config, SFTConfig | RewardConfig) or given & CHANGES_IDS:
         return dataset
+    if "prompt" not in dataset.column_names:
+        return dataset  # language modelling
     return tokenize_dataset(dataset, tokenizer, num_proc=config.dataset_num_proc)
+
+
+def check_rendering(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
+    """
+    Raises:
+        InputError: The chat template does not render the first row, or the tools of the first row that has any.
+    """
+    numbers = [0]
+    if "tools" in dataset.column_names:
+        numbers += [number for number, tools in enumerate(dataset["tools"]) if tools][:1]
+    for number in numbers:
+        try:
+            render_row(tokenizer, dataset[number])
+        except InputError as error:
+            raise InputError(f"Row {number} (counted from 0) of those made: {error}") from error
 
 
 def row_summary(counts: RowCounts, train: Dataset, held_out: Dataset, trainer: Any) -> dict[str, Any]:

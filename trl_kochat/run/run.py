@@ -1,6 +1,5 @@
 """`Run`: everything of a recipe that is not its trainer."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
 from functools import cached_property
@@ -13,22 +12,21 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 from ..callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
 from ..callbacks.length_groups import group_by_length
 from ..callbacks.progress import ProgressLineCallback
-from ..data import RowCounts, format_dataset, split_by_prompt
-from ..data.columns import parse_columns
+from ..data import RowCounts, split_by_prompt
 from ..data.split import held_out_reasons
 from ..models import train_in_float32
 from ..processes import say
 from ..report import write_card
 from ..report.next_steps import next_command
 from ..sample import embedded
-from ..tokenizer import Finding, load_tokenizer_with_findings, save_hand_over, set_chat_template
+from ..tokenizer import Finding, load_tokenizer_with_findings, save_hand_over
 from .arguments import Parsed, RecipeArguments, parse
 from .checkpoints import no_step_too_many
 from .checks import check_before_loading, check_before_training
 from .command import noted_as_training, resume_command, run_as_command
 from .model import model_arguments, refuse_lora_settings
 from .presets import Presets
-from .rows import as_ids, describe, read_rows, row_summary
+from .rows import as_ids, check_rendering, describe, formatted_rows, row_summary
 from .settings import KeepSettings, check_positions, check_same_settings, check_schedule, settings_of_run
 from .trackers import set_up_trackers
 
@@ -119,7 +117,6 @@ class Run:
     def _loaded_tokenizer(self) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
         return load_tokenizer_with_findings(
             str(self.model_args.model_name_or_path),
-            chat_template=self.arguments.chat_template,
             revision=self.model_args.model_revision,
             trust_remote_code=self.config.trust_remote_code,
         )
@@ -129,14 +126,6 @@ class Run:
         """The model's tokenizer, repaired (see [`load_tokenizer`])."""
         return self._loaded_tokenizer[0]
 
-    @cached_property
-    def _training_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer for the trainer, its template with marks where `assistant_only_loss` asks; it is not saved."""
-        asks = getattr(self.config, "assistant_only_loss", False) and not getattr(
-            self.config, "chat_template_path", None
-        )
-        return set_chat_template(copy.copy(self.tokenizer), "training") if asks else self.tokenizer
-
     def rows(
         self,
         formatter: str | Callable[..., list[dict[str, Any]]],
@@ -145,13 +134,13 @@ class Run:
         """The rows of `--dataset_name` to train on and those held out, which share no prompt.
 
         Args:
-            formatter (`str` or `Callable`): What makes rows of TRL of the raw ones, unless `--formatter` says it.
+            formatter (`str` or `Callable`): What makes rows of TRL of the raw ones, unless `--formatter` says it or
+                another one fits their columns and makes rows of the same type (see [`choose_formatter`]).
             prepare (`Callable`, *optional*): What is done to the rows before they are split.
         """
         arguments = self.arguments
-        columns = parse_columns(arguments.columns)
-        raw = read_rows(arguments.dataset_name, arguments.dataset_train_split)
-        dataset = format_dataset(raw, arguments.formatter or formatter, columns=columns, counts=self._counts)
+        dataset = formatted_rows(arguments, formatter, self._counts)
+        check_rendering(dataset, self.tokenizer)
         dataset = prepare(dataset) if prepare else dataset
         if reasons := held_out_reasons(dataset):
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
@@ -168,7 +157,7 @@ class Run:
             "args": self.config,
             "train_dataset": as_ids(self._train, self.tokenizer, self.config, self._given),
             "eval_dataset": as_ids(self._held_out, self.tokenizer, self.config, self._given),
-            "processing_class": self._training_tokenizer,
+            "processing_class": self.tokenizer,
             "quantization_config": self._quantization_config,
             "peft_config": self._peft_config,
         }

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
+from typing import Any
 
 from ..errors import InputError
 from .normalize import refuse_half_characters
@@ -31,14 +32,18 @@ def first_user_text(prompt: str | Iterable[Mapping[str, str]]) -> str:
     """
     if not isinstance(prompt, str):
         messages = list(prompt) if isinstance(prompt, Iterable) else []
-        if not messages or not all(
-            isinstance(message, Mapping) and isinstance(message.get("content"), str) for message in messages
-        ):
+        if not messages or not all(isinstance(message, Mapping) and _has_text(message) for message in messages):
             raise InputError(f"the prompt {shown(prompt)} is neither text nor messages {{role, content}} with text")
-        contents = [message["content"] for message in messages if message.get("role") == "user"]
-        prompt = contents[0] if contents else "\n".join(message["content"] for message in messages)
+        texts = [message for message in messages if message.get("content") is not None]
+        contents = [message["content"] for message in texts if message.get("role") == "user"]
+        prompt = contents[0] if contents else "\n".join(message["content"] for message in texts)
     refuse_half_characters(prompt)
     return " ".join(unicodedata.normalize("NFC", prompt).split())
+
+
+def _has_text(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    return isinstance(content, str) or (content is None and bool(message.get("tool_calls")))
 
 
 def prompt_id(prompt: str | Iterable[Mapping[str, str]]) -> str:

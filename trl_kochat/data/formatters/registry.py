@@ -114,8 +114,10 @@ def get_formatter(name: str) -> Formatter:
     return _FORMATTERS.setdefault(name, replace(found, name=name))
 
 
-def formatter_of(function: Callable[..., list[dict[str, Any]]]) -> Formatter:
-    """The registered formatter of a function, or an unregistered one, whose type the name `to_<type>` tells."""
+def formatter_of(function: str | Callable[..., list[dict[str, Any]]]) -> Formatter:
+    """The formatter of a name, the registered one of a function, or an unregistered one, whose type the name `to_<type>` tells."""
+    if isinstance(function, str):
+        return get_formatter(function)
     if isinstance(function, Formatter):
         return function
     if not callable(function):

@@ -1,0 +1,36 @@
+"""Flags of every command that reads rows, and the rows that they name, as rows of TRL."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def add_formatter_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--formatter",
+        "--format",
+        metavar="NAME",
+        help="formatter for the rows, by name or as FILE.py:FUNCTION; by default their columns decide",
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="NAME=NEW",
+        help="other names for columns, as in 질문=prompt 답변=completion; NAME= leaves one out",
+    )
+
+
+def read_rows(source: str, args: argparse.Namespace) -> "Dataset":
+    """The rows of TRL that a formatter makes of raw ones: the one that is named, or that their columns tell.
+
+    Raises:
+        ValueError: There are no such rows, or no formatter for them.
+    """
+    from ..data import format_dataset, load_rows
+    from ..data.columns import parse_columns
+
+    rows = format_dataset(load_rows(source), args.formatter, columns=parse_columns(args.columns))
+    return rows  # type: ignore[return-value]  # nothing is streamed
