@@ -12,6 +12,7 @@ from peft import (
 )
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
 
+from tests.families.tiny import tiny_model
 from tests.tiny_lm import tiny_gpt2, tiny_llama, tiny_reward_model
 from trl_kochat.measure.logps import completion_logits, pack_rows, token_logps
 from trl_kochat.ppo.adapters import AdapterRoles
@@ -217,6 +218,16 @@ def test_the_names_of_several_rewards_clash_too(folders):
     model = get_peft_model(base, lora(), adapter_name="reward_2")
     with pytest.raises(ValueError, match="'reward_2'.*adapter_name='default'"):
         AdapterRoles(model, reward_adapters=[folders["reward"], folders["reward"]])
+
+
+def test_a_module_may_hold_the_name_of_an_adapter_in_its_own(tmp_path):
+    """GPT-NeoX's `query_key_value` holds `value`."""
+    base = tiny_model("gpt_neox")
+    base.save_pretrained(tmp_path / "base")
+    reward = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=1)
+    get_peft_model(reward, lora("SEQ_CLS")).save_pretrained(tmp_path / "reward")
+    model = AdapterRoles(base, peft_config=lora(), reward_adapters=[str(tmp_path / "reward")])
+    assert model.has_value_adapter and scores_of(model).values.shape == (2, 5)
 
 
 @pytest.mark.parametrize("layers", [1, 3])

@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MambaConfig
 from trl import ModelConfig, RewardConfig, SFTConfig
 
+from tests.families.tiny import tiny_model
 from tests.run.test_room import lora_trainer
 from tests.tiny_lm import tiny_gpt2, tiny_llama
 from trl_kochat.errors import InputError
@@ -143,6 +144,35 @@ def test_modules_of_which_some_are_there_are_left_to_the_trainer(modules, task_t
     before = copy.deepcopy(peft_config)
     check_target_modules(peft_config, model_args, config, given={"lora_target_modules"})
     assert peft_config == before
+
+
+@pytest.fixture
+def experts(tmp_path):
+    return config_alone(tmp_path / "solar", tiny_model("solar_open"))
+
+
+def test_a_preset_leaves_experts_that_are_one_tensor_alone(experts, capsys):
+    """PEFT would adapt them as parameters, which take no dropout and no second adapter on the same base."""
+    peft_config = LoraConfig(target_modules="all-linear", lora_dropout=0.05, task_type="CAUSAL_LM")
+    check_target_modules(peft_config, *experts)
+    attention = {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert peft_config.target_modules == attention == set(experts[0].lora_target_modules)
+    assert (
+        "solar keeps its experts in one tensor: adapters on k_proj, o_proj, q_proj, v_proj" in capsys.readouterr().out
+    )
+    adapted = get_peft_model(tiny_model("solar_open"), peft_config)
+    assert not adapted.targeted_parameter_names and set(adapted.targeted_module_names)
+
+
+def test_experts_that_one_asks_for_take_no_dropout(experts):
+    def check(dropout: float):
+        peft_config = LoraConfig(target_modules="all-linear", lora_dropout=dropout, task_type="CAUSAL_LM")
+        check_target_modules(peft_config, *experts, given={"lora_target_modules"})
+        return peft_config
+
+    assert check(0.0).target_modules == "all-linear"
+    with pytest.raises(InputError, match="no dropout: --lora_dropout 0, or .* --lora_target_modules k_proj o_proj"):
+        check(0.05)
 
 
 def test_a_model_that_cannot_score_is_told_before_its_weights_are_loaded(tmp_path):

@@ -96,11 +96,41 @@ def test_the_mask_is_the_completion_and_eos(any_tokenizer, prompt, answer):
     assert both["input_ids"][-1] == any_tokenizer.eos_token_id
 
 
-@pytest.mark.parametrize("name", ["ko_instruct", "chatml"])
+@pytest.mark.parametrize("name", ["ko_instruct", "chatml", "koalpaca", "kullm"])
 def test_trl_trains_on_the_templates_as_they_are(tmp_path, name):
     tokenizer = set_chat_template(load_tokenizer(qwen_like(tmp_path)), name)
     assert has_generation_markers(tokenizer.chat_template)
     assert is_chat_template_stop_token_trained(tokenizer)
+
+
+# The prompts that the models' authors publish, https://github.com/Beomi/KoAlpaca and https://github.com/nlpai-lab/KULLM.
+KULLM = "아래는 작업을 설명하는 명령어입니다. 요청을 적절히 완료하는 응답을 작성하세요."
+PUBLISHED = {
+    "koalpaca": "### 질문: 안녕?\n\n### 답변: 네.",
+    "kullm": f"{KULLM}\n\n### 명령어:\n안녕?\n\n### 응답:\n네.",
+}
+WITH_SYSTEM = {
+    "koalpaca": "짧게.\n\n" + PUBLISHED["koalpaca"],
+    "kullm": PUBLISHED["kullm"].replace(KULLM, "짧게."),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_prompts_of_models_without_a_template(tmp_path, name):
+    tokenizer = load_tokenizer(healthy(tmp_path), chat_template=name)
+    turns = [user("안녕?"), assistant("네.")]
+    eos = tokenizer.eos_token
+    assert tokenizer.apply_chat_template(turns, tokenize=False) == PUBLISHED[name] + eos
+    empty = {"role": "system", "content": ""}
+    assert tokenizer.apply_chat_template([empty, *turns], tokenize=False) == PUBLISHED[name] + eos
+    with_system = [{"role": "system", "content": "짧게."}, *turns]
+    assert tokenizer.apply_chat_template(with_system, tokenize=False) == WITH_SYSTEM[name] + eos
+    two = tokenizer.apply_chat_template([*turns, *turns], tokenize=False)
+    prompt = tokenizer.apply_chat_template([*turns, *turns[:1]], tokenize=False, add_generation_prompt=True)
+    assert two.startswith(prompt) and two.removeprefix(prompt).strip() == "네." + eos
+    assert two.startswith(PUBLISHED[name] + eos + "\n\n### ")
+    with pytest.raises(Exception, match="not tool"):
+        tokenizer.apply_chat_template([*turns, {"role": "tool", "content": "3"}], tokenize=False)
 
 
 def test_chatml_has_no_system_text_of_its_own(tmp_path):
@@ -117,7 +147,7 @@ def test_chatml_is_refused_where_its_tokens_are_several(tokenizer):
 
 
 def test_an_unknown_template_names_the_known(tokenizer):
-    with pytest.raises(ValueError, match="there are chatml, ko_instruct"):
+    with pytest.raises(ValueError, match="there are chatml, ko_instruct, koalpaca, kullm, training"):
         set_chat_template(tokenizer, "alpaca")
 
 

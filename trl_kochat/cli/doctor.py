@@ -7,6 +7,7 @@ Exit status: 0 when there is no error among the findings, 1 when there is, 2 whe
 
   trl-kochat doctor skt/kogpt2-base-v2
   trl-kochat doctor ./my-model --data kochatgpt_1_SFT.jsonl --max_length 512
+  trl-kochat doctor ./my-model --against ../serving/.venv/bin/python
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..text.shown import printable
+from .against import differences
 from .rows import add_formatter_arguments, read_rows
 from .shared import model_path
 
@@ -38,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder or repository id")
     parser.add_argument("--data", metavar="FILE|NAME", help="rows to count: a file, a folder or a dataset id")
     add_row_arguments(parser)
+    parser.add_argument(
+        "--against",
+        metavar="PYTHON",
+        help="another environment's interpreter: tell which texts its transformers reads as other ids",
+    )
     parser.add_argument("--json", action="store_true", help="print findings as JSON, for other programs")
 
 
@@ -84,6 +91,7 @@ def _examine(
     from ..findings import worst_first
     from ..tokenizer import check_tokenizer, fix_tokenizer
     from ..tokenizer.load import load_as_auto
+    from ..tokenizer.training import training_findings
 
     loaded = load_as_auto(args.model, trust_remote_code=args.trust_remote_code)
     try:
@@ -99,6 +107,10 @@ def _examine(
     left = check_tokenizer(repaired, config, rows, max_length=args.max_length or MAX_LENGTH)
     about_tokenizer = [finding for finding in findings if finding.fixed]
     about_tokenizer += [finding for finding in left if not finding.code.startswith("rows_")]
+    about_tokenizer += training_findings(repaired)
+    if args.against:
+        trusted = args.trust_remote_code
+        about_tokenizer.append(differences(args.model, loaded, args.against, rows=rows, trust_remote_code=trusted))
     about_rows = [finding for finding in left if finding.code.startswith("rows_")]
     return loaded, repaired, worst_first(about_tokenizer), about_rows
 

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="FILE|NAME", help="rows to show: a file, a folder or a dataset id")
     parser.add_argument("--model", required=True, metavar="M", help="folder or repository id of the tokenizer's model")
     parser.add_argument("-n", type=int, default=3, metavar="N", help="number of rows (default: 3)")
-    parser.add_argument("--chat_template", default="auto", help="'auto' (default), 'ko_instruct' or 'chatml'")
+    parser.add_argument("--chat_template", default="auto", help="'auto' (default), 'training' or one of ours")
     add_row_arguments(parser)
 
 

@@ -92,7 +92,9 @@ class AdapterRoles(Roles):
         result = self.policy.load_adapter(folder, adapter_name=name, is_trainable=trainable)
         # The same base, perhaps at another place by now.
         self.policy.peft_config[name].base_model_name_or_path = self.language_model.name_or_path
-        odd = [*result.missing_keys, *(key for key in result.unexpected_keys if "score" not in key.split("."))]
+        # PEFT gives those of every adapter where a module holds the name in its own: "query_key_value".
+        missing = [key for key in result.missing_keys if name in key.split(".")]
+        odd = [*missing, *(key for key in result.unexpected_keys if "score" not in key.split("."))]
         if odd:
             raise InputError(
                 f"The adapter {path!r} does not belong to the policy's base: {len(odd)} tensors are on one side only, "

@@ -42,7 +42,8 @@ def check_sharing(config: PeftConfig, name: str = "peft_config") -> None:
     if isinstance(config, LoraConfig):
         plain = LoraConfig()
         settings = [f.name for f in fields(config) if f.name not in _LORA_SETTINGS]
-        odd += [name for name in settings if getattr(config, name) != getattr(plain, name)]
+        # PEFT writes an empty list of a family's expert parameters, which is none of them.
+        odd += [name for name in settings if (getattr(config, name) or None) != (getattr(plain, name) or None)]
         if str(config.init_lora_weights).lower().startswith(("pissa", "olora", "corda", "loftq", "lora_ga")):
             odd.append("init_lora_weights")
     if odd:

@@ -51,6 +51,12 @@ class RecipeArguments:
         default_factory=list,
         metadata={"help": "Other names for columns, as in 질문=prompt 답변=completion; NAME= leaves one out."},
     )
+    chat_template: str = field(
+        default="auto",
+        metadata={
+            "help": "'auto' (the model's own, or ko_instruct), or ko_instruct, koalpaca, kullm, chatml in its place."
+        },
+    )
     eval_fraction: float = field(default=0.1, metadata={"help": "Share of the prompts held out to measure on."})
     split_seed: int = field(default=42, metadata={"help": "Another seed holds out other prompts."})
     dry_run: bool = field(

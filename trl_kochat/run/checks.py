@@ -7,6 +7,7 @@ import copy
 import importlib
 import importlib.util
 import json
+import warnings
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -99,37 +100,54 @@ def check_target_modules(
     A model that is no causal language model is left to PEFT.
 
     Raises:
-        InputError: The model has none of the modules that LoRA was asked for.
+        InputError: The model has none of the modules that LoRA was asked for, or experts that take no dropout.
     """
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config)
-    layers = {
-        path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))
-    }
+    layers = {path for path, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))}
+    names = {path.rpartition(".")[2] for path in layers}
     targets: Any = peft_config
-    asked: Any = model_args.lora_target_modules
-    asked = [asked] if isinstance(asked, str) else list(asked or ())
-    named = () if isinstance(targets.target_modules, str) else targets.target_modules or ()
-    absent = [one for one in sorted(named) if one.rpartition(".")[2] not in layers]
     name = Path(str(model_args.model_name_or_path)).name
-    if absent and "lora_target_modules" not in given:
+    asked = targets.target_modules or ()
+    absent = [] if isinstance(asked, str) else [one for one in sorted(asked) if one.rpartition(".")[2] not in names]
+    chosen = "lora_target_modules" in given
+    if absent and not chosen:
         targets.target_modules, model_args.lora_target_modules = "all-linear", ["all-linear"]
         say(f"LoRA: {name} has no {', '.join(absent)}, which the preset adapts: all linear layers instead.")
-        return
-    targets = copy.deepcopy(peft_config)
-    targets.task_type, targets.modules_to_save = None, None  # of the trainer's own model
     try:
-        with torch.device("meta"):
-            get_peft_model(model, targets)
+        experts = _expert_parameters(model, targets)
     except ValueError as error:
         if "not found in the base model" not in str(error):
             raise
+        given_modules = asked if isinstance(asked, str) else " ".join(sorted(asked))
         raise InputError(
-            f"--lora_target_modules {' '.join(asked)}: {name} has no such modules; it has {', '.join(sorted(layers))}, "
-            "and all-linear takes every one but the output layer."
+            f"--lora_target_modules {given_modules}: {name} has no such modules; it has {', '.join(sorted(names))}, and "
+            "all-linear takes every one but the output layer."
         ) from error
+    if not experts:
+        return
+    blocks = tuple({path.rpartition(".")[0].rpartition(".")[0] + "." for path in experts})
+    outside = {path for path in layers if "." in path and not path.startswith(blocks)}  # and not the output layer
+    beside = sorted({path.rpartition(".")[2] for path in outside})
+    if not chosen:
+        targets.target_modules, model_args.lora_target_modules = set(beside), beside
+        say(f"LoRA: {name} keeps its experts in one tensor: adapters on {', '.join(beside)} only.")
+    elif targets.lora_dropout:
+        raise InputError(
+            f"{name} keeps its experts in one tensor, which takes no dropout: --lora_dropout 0, or adapters on the other "
+            f"layers, --lora_target_modules {' '.join(beside)}"
+        )
+
+
+def _expert_parameters(model: Any, targets: Any) -> list[str]:
+    """Names of the parameters (not modules) that PEFT would adapt, those of experts; `model`, on meta, is changed."""
+    targets = copy.deepcopy(targets)
+    targets.task_type, targets.modules_to_save, targets.lora_dropout = None, None, 0.0  # of the trainer's own model
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return list(get_peft_model(model, targets).targeted_parameter_names)
 
 
 def check_bitsandbytes() -> None:

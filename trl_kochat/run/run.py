@@ -1,5 +1,6 @@
 """`Run`: everything of a recipe that is not its trainer."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from ..processes import say
 from ..report import write_card
 from ..report.next_steps import next_command
 from ..sample import embedded
-from ..tokenizer import Finding, load_tokenizer_with_findings, save_hand_over
+from ..tokenizer import Finding, load_tokenizer_with_findings, save_hand_over, set_chat_template
 from .arguments import Parsed, RecipeArguments, parse
 from .checkpoints import no_step_too_many
 from .checks import check_before_loading, check_before_training
@@ -117,6 +118,7 @@ class Run:
     def _loaded_tokenizer(self) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
         return load_tokenizer_with_findings(
             str(self.model_args.model_name_or_path),
+            chat_template=self.arguments.chat_template,
             revision=self.model_args.model_revision,
             trust_remote_code=self.config.trust_remote_code,
         )
@@ -125,6 +127,14 @@ class Run:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer, repaired (see [`load_tokenizer`])."""
         return self._loaded_tokenizer[0]
+
+    @cached_property
+    def _training_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer for the trainer, its template with marks where `assistant_only_loss` asks; it is not saved."""
+        asks = getattr(self.config, "assistant_only_loss", False) and not getattr(
+            self.config, "chat_template_path", None
+        )
+        return set_chat_template(copy.copy(self.tokenizer), "training") if asks else self.tokenizer
 
     def rows(
         self,
@@ -157,7 +167,7 @@ class Run:
             "args": self.config,
             "train_dataset": as_ids(self._train, self.tokenizer, self.config, self._given),
             "eval_dataset": as_ids(self._held_out, self.tokenizer, self.config, self._given),
-            "processing_class": self.tokenizer,
+            "processing_class": self._training_tokenizer,
             "quantization_config": self._quantization_config,
             "peft_config": self._peft_config,
         }

@@ -40,8 +40,9 @@ def load_tokenizer(
     Args:
         name_or_path (`str`): Folder, repository id on the Hub (files in the local cache do when offline), or `tiny-ko`.
         chat_template (`str`, *optional*, defaults to `"auto"`): `"auto"` keeps the tokenizer's own template and
-            installs `"ko_instruct"` when there is none; the name of one of our templates installs that one; `None`
-            leaves all as it is.
+            installs `"ko_instruct"` when there is none; the name of one of our templates installs that one; `"training"`
+            is `"auto"` with the marks that `assistant_only_loss` needs (see [`set_chat_template`]); `None` leaves all as
+            it is.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run a tokenizer class that comes with
             the model.
         revision (`str`, *optional*): Branch, tag or commit.
@@ -77,7 +78,7 @@ def load_tokenizer_with_findings(
     loaded = load_as_auto(name_or_path, trust_remote_code=trust_remote_code, **kwargs)
     origin = Origin(str(name_or_path), {key: value for key, value in location.items() if value is not None})
     tokenizer, findings = repair(ExaminedTokenizer(loaded, origin=origin))
-    if chat_template == "auto" and tokenizer.chat_template is None:
+    if chat_template in ("auto", "training") and tokenizer.chat_template is None:
         set_chat_template(tokenizer, "ko_instruct")
         logger.warning("%s has no chat template: installed 'ko_instruct'.", name_or_path)
         findings = [replace(found, fixed=True) if found.code == "no_chat_template" else found for found in findings]

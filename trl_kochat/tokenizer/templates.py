@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..encode import encode_texts
 from ..errors import InputError
+from .training import training_template
 
 
 _FOLDER = Path(__file__).parent / "chat_templates"
@@ -24,7 +25,7 @@ def read_template(name: str) -> str:
         ValueError: There is no template of that name.
     """
     if name not in template_names():
-        raise InputError(f"No chat template {name!r}; there are {', '.join(template_names())}.")
+        raise InputError(f"No chat template {name!r}; there are {', '.join([*template_names(), 'training'])}.")
     return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8").rstrip("\n")
 
 
@@ -33,12 +34,19 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrain
 
     `ko_instruct` is the KoChatGPT course's prompt, `"### Instruction(명령어):\\n{prompt}\\n\\n### Response(응답):"`, the
     answer and the tokenizer's own EOS. A system text stands before the first instruction, followed by an empty line.
-    `chatml` needs `<|im_start|>` and `<|im_end|>` as single tokens. Both carry `{% generation %}` markers around the
-    answer and the token that ends it, so that `assistant_only_loss` works.
+    `koalpaca` and `kullm` are the prompts that the models of these names were trained with, which have no template of
+    their own. `chatml` needs `<|im_start|>` and `<|im_end|>` as single tokens. All carry `{% generation %}` markers
+    around the answer and the token that ends it, so that `assistant_only_loss` works.
+
+    `training` is the tokenizer's own template with such markers (see [`training_template`]).
 
     Raises:
-        ValueError: Unknown name, a tokenizer without EOS, or one whose vocabulary lacks the template's tokens.
+        ValueError: Unknown name, a tokenizer without EOS, one whose vocabulary lacks the template's tokens, or an own
+            template that cannot be marked.
     """
+    if name == "training":
+        tokenizer.chat_template = training_template(tokenizer)
+        return tokenizer
     template = read_template(name)
     for token in _TOKENS_OF_TEMPLATE.get(name, ()):
         (ids,) = encode_texts(tokenizer, [token], add_special_tokens=False)
