@@ -209,3 +209,8 @@ def test_a_recipe_takes_the_template_that_one_names(run):
     one = run("Polyglot-Ko, KoAlpaca, KULLM 2", "--chat_template", "koalpaca")
     tokenizer = one.trainer_arguments["processing_class"]
     assert text(tokenizer, TURNS[:2]) == "### 질문: 안녕하세요?\n\n### 답변: 네, 반갑습니다.<|endoftext|>"
+
+
+def test_a_model_whose_template_writes_no_end_learns_one_in_every_recipe(run):
+    tokenizer = run("SOLAR 10.7B").trainer_arguments["processing_class"]
+    assert text(tokenizer, TURNS[:2]).rstrip().endswith("네, 반갑습니다.</s>")

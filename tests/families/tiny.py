@@ -98,7 +98,7 @@ FAMILIES = {
         "llama", "<|eot_id|>", "<|end_of_text|>", None, _LLAMA_3, templates.MIDM_2, more_ends=("<|eot_id|>",)
     ),
     "SOLAR 10.7B": Family("llama", "", "</s>", "<s>", ("<unk>",), templates.SOLAR_10),
-    "KULLM 3": Family("llama", "</s>", "</s>", "</s>", ("<s>", "<unk>"), templates.KULLM_3),
+    "KULLM 3": Family("llama", " </s>", "</s>", "</s>", ("<s>", "<unk>"), templates.KULLM_3),
     "A.X 4": Family(
         "qwen2",
         "<|im_end|>",

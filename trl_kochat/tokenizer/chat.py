@@ -71,7 +71,11 @@ def _check_stop(examined: ExaminedTokenizer, frame: str) -> Iterator[Finding]:
     else:
         severity, way_out = (
             "warning",
-            (f"Train with SFTConfig(eos_token={stop!r})." if stop else "Nothing teaches the model to stop."),
+            (
+                f"Train with SFTConfig(eos_token={stop!r})."
+                if stop
+                else "Nothing teaches the model to stop; load_tokenizer writes EOS there if it can."
+            ),
         )
     yield Finding(
         "template_stop",

@@ -40,9 +40,9 @@ def load_tokenizer(
     Args:
         name_or_path (`str`): Folder, repository id on the Hub (files in the local cache do when offline), or `tiny-ko`.
         chat_template (`str`, *optional*, defaults to `"auto"`): `"auto"` keeps the tokenizer's own template and
-            installs `"ko_instruct"` when there is none; the name of one of our templates installs that one; `"training"`
-            is `"auto"` with the marks that `assistant_only_loss` needs (see [`set_chat_template`]); `None` leaves all as
-            it is.
+            installs `"ko_instruct"` when there is none; one that writes no token after an answer gets EOS there. The
+            name of one of our templates installs that one; `"training"` is `"auto"` with the marks that
+            `assistant_only_loss` needs (see [`set_chat_template`]); `None` leaves all as it is.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether to run a tokenizer class that comes with
             the model.
         revision (`str`, *optional*): Branch, tag or commit.
@@ -61,6 +61,15 @@ def load_tokenizer(
         **kwargs,
     )
     return tokenizer
+
+
+def _write_end(tokenizer: PreTrainedTokenizerBase, findings: list[Finding]) -> list[Finding]:
+    """Let a template whose answers end in no token write EOS behind them, in place, if it is of a form that can."""
+    try:
+        set_chat_template(tokenizer, "training")
+    except InputError:
+        return findings
+    return [replace(found, fixed=True) if found.code == "template_stop" else found for found in findings]
 
 
 def load_tokenizer_with_findings(
@@ -84,6 +93,8 @@ def load_tokenizer_with_findings(
         findings = [replace(found, fixed=True) if found.code == "no_chat_template" else found for found in findings]
     elif chat_template not in ("auto", None):
         set_chat_template(tokenizer, chat_template)
+    elif chat_template == "auto" and any(one.code == "template_stop" and not one.measured["stop"] for one in findings):
+        findings = _write_end(tokenizer, findings)
     for finding in findings:
         if not finding.fixed and finding.severity != "info":
             logger.warning("%s: %s", finding.code, finding.message)
