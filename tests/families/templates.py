@@ -44,11 +44,12 @@ MIDM_2 = (
     "'<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
-# No token stands behind an answer.
+# Nothing at all stands behind an answer.
 SOLAR_10 = (
-    "{% for m in messages %}{% if m['role'] == 'system' %}{{ '### System:\\n' + m['content'] + '\\n\\n' }}"
+    "{% for m in messages %}{% if m['role'] == 'system' %}"
+    "{{ '### System:\\n' + m['content'] + '\\n\\n' if m['content'] else '' }}"
     "{% elif m['role'] == 'user' %}{{ '### User:\\n' + m['content'] + '\\n\\n' }}"
-    "{% else %}{{ '### Assistant:\\n' + m['content'] + '\\n\\n' }}{% endif %}{% endfor %}"
+    "{% else %}{{ '### Assistant:\\n' + m['content'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### Assistant:\\n' }}{% endif %}"
 )
 # Llama 2's: the system text stands inside the first question.

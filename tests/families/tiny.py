@@ -92,12 +92,13 @@ FAMILIES = {
         "<|endoftext|>",
         ("<|begin|>", "<|content|>", "<|end|>"),
         templates.SOLAR_OPEN,
+        "a published description of its turns, without its own system text",
     ),
     "Kanana 1.5": Family("llama", "<|eot_id|>", "<|eot_id|>", "<|end_of_text|>", _LLAMA_3, templates.LLAMA_3),
     "Mi:dm 2": Family(
         "llama", "<|eot_id|>", "<|end_of_text|>", None, _LLAMA_3, templates.MIDM_2, more_ends=("<|eot_id|>",)
     ),
-    "SOLAR 10.7B": Family("llama", "", "</s>", "<s>", ("<unk>",), templates.SOLAR_10),
+    "SOLAR 10.7B": Family("llama", "", "</s>", "<s>", ("<unk>",), templates.SOLAR_10, "a copy of its text"),
     "KULLM 3": Family("llama", " </s>", "</s>", "</s>", ("<s>", "<unk>"), templates.KULLM_3),
     "A.X 4": Family(
         "qwen2",
