@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import pytest
 
@@ -176,3 +177,22 @@ def test_a_length_is_a_number_of_tokens(capsys, length):
     with pytest.raises(SystemExit):
         main(["doctor", "model", f"--max_length={length}"])
     assert "is no length" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_the_rows_is_told_beside_the_tokenizer(tmp_path, capsys):
+    rows = [{"prompt": f"{i}번?", "completion": f"{i}번이에요.{'<|endoftext|>' * (i < 2)}"} for i in range(40)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    status, captured = doctor(capsys, healthy(tmp_path / "model"), "--data", path)
+    line = next(line for line in captured.out.splitlines() if "rows_control_token" in line)
+    assert status == 0 and line.startswith("warning") and "2 of 40 rows (5.0%)" in line and "rows 0, 1," in line
+    assert captured.out.count("rows_tokens") == 1 and "1 warning to look at" in captured.out
+
+
+def test_decomposed_rows_are_told_once(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    text = unicodedata.normalize("NFD", "안녕하세요")
+    path.write_text(json.dumps({"text": text}) + "\n", encoding="utf-8")
+    _, captured = doctor(capsys, healthy(tmp_path / "model"), "--data", path, "--json")
+    codes = [finding["code"] for finding in json.loads(captured.out)["findings"]]
+    assert codes.count("rows_decomposed") == 1

@@ -68,7 +68,8 @@ def test_names_that_cannot_be_meant_are_refused(columns, message):
 
 
 def test_columns_that_are_not_read_are_named_and_counted(caplog):
-    rows = [{"prompt": "가", "completion": "나", "출처": "위키", "label": label} for label in ("", "일상", "일상")]
+    labels = ("", "일상", "일상")
+    rows = [{"prompt": f"{i}?", "completion": "나", "출처": "위키", "label": label} for i, label in enumerate(labels)]
     counts = RowCounts()
     with caplog.at_level(logging.INFO):
         format_dataset([*rows, {"prompt": "가", "completion": "나"}], "kochatgpt_sft", counts=counts)

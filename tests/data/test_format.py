@@ -126,6 +126,7 @@ def test_counts_say_what_was_read_made_dropped_and_mended(caplog):
         "dropped": {"empty_completion": 2, "identical": 1, "tie": 1},
         "cleaned": {"stray_quote": 1},
         "unread": {},
+        "found": {"rows_duplicate": 1},
     }
     assert "2 rows read, 2 made, 4 dropped (empty_completion 2, identical 1, tie 1)" in caplog.text
 
@@ -405,3 +406,36 @@ def test_what_was_dropped_is_counted_also_where_rows_carry_something():
     rows = [{"prompt": "가", "completion": text, "fact": "x"} for text in ("'네", "")]
     format_dataset(rows, "kochatgpt_sft", counts=counts)
     assert (counts.made, counts.dropped, counts.cleaned) == (1, {"empty_completion": 1}, {"stray_quote": 1})
+
+
+def damaged(number):
+    return [{"prompt": f"{i}번?", "completion": f"{i}번이에요.{'&amp;' * (i < 3)}"} for i in range(number)]
+
+
+def test_what_is_wrong_with_the_rows_made_is_counted_and_logged(caplog):
+    counts = RowCounts()
+    format_dataset(damaged(100), "kochatgpt_sft", counts=counts)
+    assert counts.found == counts.as_dict()["found"] == {"rows_markup": 3}
+    assert "rows_markup: 3 of 100 rows (3.0%)" in caplog.text and "found (rows_markup 3)" in str(counts)
+
+
+def test_rows_are_not_checked_where_that_is_not_wanted(caplog):
+    counts = RowCounts()
+    stream = datasets.Dataset.from_list(damaged(10)).to_iterable_dataset()
+    format_dataset(damaged(100), "kochatgpt_sft", counts=counts, check=False)
+    list(format_dataset(stream, "kochatgpt_sft", counts=counts))
+    assert counts.found == {} and "rows_markup" not in caplog.text
+
+
+def test_a_stream_is_checked_when_asked(caplog):
+    counts = RowCounts()
+    stream = datasets.Dataset.from_list(damaged(10)).to_iterable_dataset()
+    formatted = format_dataset(stream, "kochatgpt_sft", counts=counts, check=True)
+    assert counts.found == {"rows_markup": 3} and len(list(formatted)) == counts.made == 10
+
+
+def test_rows_for_something_else_than_a_trainer_of_trl_are_left_alone():
+    def to_vectors(row):
+        return [{"vector": [1.0, 2.0]}]
+
+    assert format_dataset([{"a": 1}], to_vectors).column_names == ["vector"]

@@ -22,11 +22,11 @@ from trl_kochat.run.checks import (
     check_before_loading,
     check_before_training,
     check_bitsandbytes,
+    check_findings,
     check_lora_targets,
     check_quantized_layers,
     check_same_lora,
     check_target_modules,
-    check_tokenizer_findings,
 )
 
 
@@ -92,11 +92,11 @@ def finding(code="no_eos", severity="error", fixed=False):
 
 def test_a_fault_that_could_not_be_repaired_stops_the_run():
     with pytest.raises(ValueError, match=r"no_eos: It never ends. To train all the same: --accept_findings no_eos b$"):
-        check_tokenizer_findings([finding(), finding("b")])
+        check_findings([finding(), finding("b")])
 
 
 def test_a_fault_that_was_repaired_or_accepted_or_is_no_error_does_not():
-    check_tokenizer_findings([finding(fixed=True), finding(severity="warning"), finding("b")], accept=["b"])
+    check_findings([finding(fixed=True), finding(severity="warning"), finding("b")], accept=["b"])
 
 
 # LoRA
@@ -226,7 +226,7 @@ class Refused(Exception):
 @pytest.mark.parametrize(
     "check",
     [
-        "check_tokenizer_findings",
+        "check_findings",
         "check_lora_targets",
         "check_quantized_layers",
         "check_same_lora",

@@ -51,6 +51,27 @@ def test_a_dry_run_checks_what_it_has_built(dry_run, monkeypatch):
         dry_run("--accept_findings", "no_eos")
 
 
+def write_rows(path, damaged, number=40):
+    rows = [{"prompt": f"{i}번?", "completion": f"{i}번이에요.{'</s>' * (i < damaged)}"} for i in range(number)]
+    path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+
+
+def test_rows_with_a_fault_that_training_would_teach_stop_the_run_before_the_model_is_loaded(
+    dry_run, monkeypatch, tmp_path
+):
+    write_rows(tmp_path / "rows.json", damaged=30)
+    monkeypatch.setattr(sft_kochatgpt.trl, "SFTTrainer", lambda **kwargs: pytest.fail("built"))
+    with pytest.raises(InputError, match="The rows have a fault .* rows_control_token: 30 of 40 rows .*--accept_find"):
+        dry_run("--dataset_name", "rows.json")
+
+
+def test_rows_with_a_fault_that_is_accepted_or_rare_are_trained_on_with_a_warning(dry_run, capsys, tmp_path):
+    write_rows(tmp_path / "rows.json", damaged=2)
+    dry_run("--dataset_name", "rows.json", "--accept_findings", "rows_control_token")
+    out = capsys.readouterr().out
+    assert "warning rows_control_token: 2 of 40 rows (5.0%)" in out and "example 1" in out
+
+
 def test_lora_modules_that_are_not_there_at_all_are_an_error(dry_run, monkeypatch):
     with pytest.raises(
         InputError, match="--lora_target_modules c_attn: tiny-ko has no such modules; it has down_proj"

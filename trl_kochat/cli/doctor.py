@@ -1,4 +1,4 @@
-"""Examine the tokenizer of a model, alone or with the rows it is going to train on.
+"""Examine the tokenizer of a model, alone or with the rows it is going to train on, which are looked through too.
 
 The model is loaded as AutoTokenizer loads it. Every finding is measured; `repaired` marks what load_tokenizer puts
 right. Rows are counted with the repaired tokenizer. Nothing is changed, and nothing is downloaded that is here already.
@@ -88,6 +88,7 @@ def _examine(
     """The tokenizer as AutoTokenizer and as load_tokenizer give it, what was found in it, and what in the rows."""
     from transformers import AutoConfig
 
+    from ..data.health import check_rows
     from ..findings import worst_first
     from ..tokenizer import check_tokenizer, fix_tokenizer
     from ..tokenizer.load import load_as_auto
@@ -112,7 +113,11 @@ def _examine(
         trusted = args.trust_remote_code
         about_tokenizer.append(differences(args.model, loaded, args.against, rows=rows, trust_remote_code=trusted))
     about_rows = [finding for finding in left if finding.code.startswith("rows_")]
-    return loaded, repaired, worst_first(about_tokenizer), about_rows
+    if rows is not None:
+        health = check_rows(rows, repaired, max_length=args.max_length or MAX_LENGTH)
+        # Of two with one code the tokenizer's check has measured more.
+        about_rows = list({finding.code: finding for finding in [*health, *about_rows]}.values())
+    return loaded, repaired, worst_first(about_tokenizer), worst_first(about_rows)
 
 
 @contextmanager

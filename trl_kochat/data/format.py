@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, count, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import InputError
 from ..text.shown import cut, listed, shown
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 logger = logging.getLogger(__name__)
+_AnyDataset = TypeVar("_AnyDataset", "Dataset", "IterableDataset")
 
 # Rows formatted at a time: large enough that Arrow conversion is cheap, small enough that memory stays flat.
 CHUNK_ROWS = 2_000
@@ -144,6 +145,7 @@ def format_dataset(
     columns: Mapping[str, str] | None = None,
     num_proc: int | None = None,
     counts: RowCounts | None = None,
+    check: bool | None = None,
     **options: Any,
 ) -> "Dataset | IterableDataset":
     """Turn raw rows into a dataset of TRL rows; log how many were read, made, dropped (why) and mended, and which columns
@@ -158,6 +160,8 @@ def format_dataset(
         num_proc (`int`, *optional*): Number of processes. Worth it from some 100,000 rows on; a stream takes one.
         counts ([`RowCounts`], *optional*): Filled in place; for a stream, by the pass that is being read, unless a
             `DataLoader` reads it in processes of its own.
+        check (`bool`, *optional*): Whether [`check_rows`] reads the rows made: what it finds is counted, and logged from
+            a warning on. By default it does, and not for a stream, which would be read once for it.
         options: Passed on to the formatter, e.g. `clean=False` for the KoChatGPT ones.
 
     Returns:
@@ -195,7 +199,8 @@ def format_dataset(
         if num_proc not in (None, 1):
             raise InputError(f"num_proc={num_proc}: a stream is formatted by one process; leave num_proc out.")
         given = (rows, work, counts, copy.deepcopy(counts))
-        return datasets.IterableDataset.from_generator(partial(_format_stream, *given))
+        stream = datasets.IterableDataset.from_generator(partial(_format_stream, *given))
+        return _checked(stream, counts) if check else stream
 
     results = _format_all(work, chain([first], raw_rows), num_proc)
     for _, chunk_counts in results:
@@ -203,9 +208,25 @@ def format_dataset(
     _say(found, counts)
     tables = [table for table, _ in results if table.num_rows]
     try:
-        return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
+        made = datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
     except pa.ArrowException as error:
         raise InputError(f"The rows that {found.name} made do not fit one table: {cut(str(error), 300)}.") from error
+    return made if check is False else _checked(made, counts)
+
+
+def _checked(made: _AnyDataset, counts: RowCounts) -> _AnyDataset:
+    from .health import check_rows
+
+    try:
+        findings = check_rows(made)
+    except InputError as error:  # a formatter may make rows for something else than a trainer of TRL
+        logger.info("Rows not checked: %s", error)
+        return made
+    counts.note(findings)
+    for finding in findings:
+        if finding.severity != "info":
+            logger.warning("%s", finding)
+    return made
 
 
 def _format_all(work: _Work, rows: Iterator[Row], num_proc: int | None) -> list[tuple["pa.Table", RowCounts]]:

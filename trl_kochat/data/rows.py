@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import InputError
+from ..findings import Finding
 from ..text.normalize import refuse_half_characters
 from ..text.shown import listed, shown
 
@@ -47,6 +48,8 @@ class RowCounts:
     cleaned: Counter[str] = field(default_factory=Counter)
     unread: Counter[str] = field(default_factory=Counter)
     """Columns that the formatter did not read, with the number of rows that have something there."""
+    found: dict[str, int] = field(default_factory=dict)
+    """Codes of what [`check_rows`] found in the rows made, with the number of rows that have it."""
 
     def add(self, rows: list[dict[str, Any]], unread: Iterable[object] = ()) -> None:
         """Count one raw row, what was made of it, and the columns that were not read, in place."""
@@ -76,13 +79,18 @@ class RowCounts:
 
     def as_dict(self) -> dict[str, Any]:
         """The counts as the run report has them."""
-        return {
+        counts: dict[str, Any] = {
             "read": self.read,
             "made": self.made,
             "dropped": dict(self.dropped.most_common()),
             "cleaned": dict(self.cleaned.most_common()),
             "unread": dict(self.unread.most_common()),
         }
+        return {**counts, "found": dict(self.found)} if self.found else counts
+
+    def note(self, findings: Iterable[Finding]) -> None:
+        """Take over, in place, what a check of the rows found, with how many rows have it."""
+        self.found = {found.code: found.measured["rows"] for found in findings if "rows" in found.measured}
 
     def __str__(self) -> str:
         def told(kinds: Counter[str]) -> str:
@@ -92,6 +100,7 @@ class RowCounts:
             f"{self.read:,} rows read, {self.made:,} made, {self.dropped.total():,} dropped{told(self.dropped)}, "
             f"{self.cleaned.total():,} texts mended{told(self.cleaned)}"
             + (f", columns not read{told(self.unread)}" if self.unread else "")
+            + (f", found{told(Counter(self.found))}" if self.found else "")
         )
 
 

@@ -65,7 +65,9 @@ class RecipeArguments:
     )
     accept_findings: list[str] = field(
         default_factory=list,
-        metadata={"help": "Codes of faults of the tokenizer that the run is to be started with all the same."},
+        metadata={
+            "help": "Codes of faults of the tokenizer or of the rows that the run is to be started with all the same."
+        },
     )
 
 

@@ -81,7 +81,7 @@ def check_before_training(
         InputError: The tokenizer has a fault, a 4-bit layer does not compute, the checkpoint was made with another
             LoRA, or the disk is full.
     """
-    check_tokenizer_findings(findings, arguments.accept_findings)
+    check_findings(findings, arguments.accept_findings)
     check_lora_targets(trainer.model)
     check_quantized_layers(trainer.model)
     start = None if checkpoint is None else Path(checkpoint)
@@ -195,7 +195,7 @@ def check_quantized_layers(model: Any) -> None:
             ) from error
 
 
-def check_tokenizer_findings(findings: Iterable[Finding], accept: Collection[str] = ()) -> None:
+def check_findings(findings: Iterable[Finding], accept: Collection[str] = (), *, of: str = "tokenizer has") -> None:
     """
     Raises:
         InputError: A finding of severity `error` could not be repaired, and its code is not in `accept`.
@@ -205,7 +205,7 @@ def check_tokenizer_findings(findings: Iterable[Finding], accept: Collection[str
     if left:
         codes = " ".join(found.code for found in left)
         raise InputError(
-            f"The tokenizer has a fault that training would go wrong with: {left[0].code}: {left[0].message} To train "
+            f"The {of} a fault that training would go wrong with: {left[0].code}: {left[0].message} To train "
             f"all the same: --accept_findings {codes}"
         )
 

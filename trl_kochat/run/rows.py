@@ -64,7 +64,7 @@ def formatted_rows(arguments: RecipeArguments, own: AnyFormatter, counts: RowCou
         its_counts = RowCounts()
         try:
             formatter = choose_formatter(arguments.formatter, own, first_row(raw, columns))
-            rows: Any = format_dataset(raw, formatter, columns=columns, counts=its_counts)
+            rows: Any = format_dataset(raw, formatter, columns=columns, counts=its_counts, check=False)
             kind = formatter.type or row_type(set(rows.column_names))[0]
             refuse_other_type(kind, formatter_of(own), formatter)
         except InputError as error:

@@ -14,6 +14,7 @@ from ..callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCal
 from ..callbacks.length_groups import group_by_length
 from ..callbacks.progress import ProgressLineCallback
 from ..data import RowCounts, split_by_prompt
+from ..data.health import check_leaks, check_rows
 from ..data.split import held_out_reasons
 from ..models import train_in_float32
 from ..processes import say
@@ -23,7 +24,7 @@ from ..sample import embedded
 from ..tokenizer import Finding, load_tokenizer_with_findings, save_hand_over, set_chat_template
 from .arguments import Parsed, RecipeArguments, parse
 from .checkpoints import no_step_too_many
-from .checks import check_before_loading, check_before_training
+from .checks import check_before_loading, check_before_training, check_findings
 from .command import noted_as_training, resume_command, run_as_command
 from .model import model_arguments, refuse_lora_settings
 from .presets import Presets
@@ -156,7 +157,19 @@ class Run:
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             say(f"{reasons.total()} rows say that they are held out ({told}); --eval_fraction is not used.")
         self._train, self._held_out = split_by_prompt(dataset, arguments.eval_fraction, seed=arguments.split_seed)
+        self._counts.note(self._check_rows(dataset))
         return self._train, self._held_out
+
+    def _check_rows(self, dataset: Dataset) -> list[Finding]:
+        assert self._train is not None and self._held_out is not None
+        max_length = getattr(self.config, "max_length", None)  # PPO has other limits
+        findings = check_rows(dataset, self.tokenizer, max_length=max_length)
+        findings += check_leaks(self._train, self._held_out)
+        for finding in findings:
+            if finding.severity != "info":
+                say(str(finding))
+        check_findings(findings, self.arguments.accept_findings, of="rows have")
+        return findings
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_a_prompt_that_training_sees_a_little_otherwise_is_found(change):
     train = texts[:400] + [change(text) for text in held_out[:20]]
     finding = leak(rows(train), rows(held_out))
     assert finding.severity == "warning"
-    assert 18 <= finding.measured["near"] <= 20 and finding.measured["prompts"] == 100
+    assert 18 <= finding.measured["rows"] <= 20 and finding.measured["prompts"] == 100
     assert all(pair["row"] == 400 + pair["held_out"] for pair in finding.measured["pairs"])
 
 
@@ -71,7 +71,7 @@ def test_rows_that_say_what_is_held_out_are_told_as_a_fact():
 def test_thousands_alike_are_compared_a_few_times_each():
     train = [f"{i}번 손님께 오늘의 추천 요리를 공손하게 말해 주세요" for i in range(3_000)]
     held_out = [f"{i}번 손님께 오늘의 추천 요리를 공손하게 말해 주세요" for i in range(3_000, 3_300)]
-    assert leak(rows(train), rows(held_out)).measured["near"] >= 290
+    assert leak(rows(train), rows(held_out)).measured["rows"] >= 290
 
 
 def test_rows_without_prompts_leak_nothing():
@@ -83,4 +83,4 @@ def test_rows_without_prompts_leak_nothing():
 def test_what_is_the_same_is_always_found(train, held_out):
     finding = leak(rows(train), rows([*held_out, train[0]]))
     assert finding is not None and finding.measured["same"] >= 1
-    assert finding.measured["near"] <= finding.measured["prompts"]
+    assert finding.measured["rows"] <= finding.measured["prompts"]

@@ -1,6 +1,7 @@
-"""What is wrong with rows before they are trained on: `check_rows` finds it, `clean_rows` mends what can be."""
+"""What is wrong with rows before they are trained on."""
 
 from .check import check_rows
+from .leaks import check_leaks
 
 
-__all__ = ["check_rows"]
+__all__ = ["check_leaks", "check_rows"]

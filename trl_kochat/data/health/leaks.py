@@ -57,7 +57,7 @@ def check_leaks(dataset: Iterable[Any], held_out: Iterable[Any]) -> Iterator[Fin
         ),
         measured={
             "prompts": len(asked),
-            "near": len(near),
+            "rows": len(near),
             "same": same,
             "share": round(share, 4),
             "pairs": [
