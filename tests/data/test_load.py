@@ -1,8 +1,11 @@
+import gzip
 import http.server
+import io
 import json
 import threading
 import tracemalloc
 import unicodedata
+import zipfile
 
 import datasets
 import pyarrow as pa
@@ -28,6 +31,14 @@ def write(folder, name, text, encoding="utf-8"):
     path = folder / name
     path.write_bytes(text.encode(encoding))
     return path
+
+
+def zipped(members):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return data.getvalue()
 
 
 def lines(rows):
@@ -60,6 +71,68 @@ def test_one_row_on_one_line(tmp_path):
 )
 def test_one_row_of_messages_is_a_row_and_no_table_of_rows(tmp_path, row):
     assert load_rows(write(tmp_path, "row.jsonl", lines([row]))) == [row]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "utf-16", "utf-16-le", "UTF-8"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rows.json", json.dumps(["ROWS"], ensure_ascii=False)),
+        ("rows.jsonl", '"ROWS"'),
+        ("rows.csv", "prompt,completion\n펲시?,됬어요\n"),
+    ],
+)
+def test_encodings_that_are_named(tmp_path, encoding, name, text, streaming):
+    row = {"prompt": "펲시?", "completion": "됬어요"}  # syllables that EUC-KR proper lacks
+    text = text.replace('"ROWS"', json.dumps(row, ensure_ascii=False))
+    path = write(tmp_path, name, text, encoding.replace("euc-kr", "cp949"))
+    assert list(load_rows(path, encoding=encoding, streaming=streaming)) == [row]
+
+
+def test_another_encoding_than_the_one_named(tmp_path):
+    path = write(tmp_path, "rows.json", json.dumps(ROWS, ensure_ascii=False))
+    with pytest.raises(ValueError, match="line 1: byte .* is not CP949. .*--encoding utf-8"):
+        load_rows(path, encoding="cp949")
+    with pytest.raises(ValueError, match="is not utf-16"):
+        load_rows(path, encoding="utf-16")
+    with pytest.raises(ValueError, match="There is no encoding 'klingon'; Korean files are utf-8, cp949 or utf-16"):
+        load_rows(path, encoding="klingon")
+
+
+@pytest.mark.parametrize(
+    ("name", "separator"),
+    [("rows.csv", ";"), ("rows.csv", "\t"), ("rows.csv", "|"), ("rows.tsv", "\t"), ("rows.tsv", ",")],
+)
+def test_tables_with_other_separators(tmp_path, name, separator):
+    text = separator.join(["prompt", "completion"]) + "\n" + separator.join(["안녕?", '"네, 또;|\t봐요."']) + "\n"
+    assert load_rows(write(tmp_path, name, text)) == [{"prompt": "안녕?", "completion": "네, 또;|\t봐요."}]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_packed_files(tmp_path, streaming):
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(lines(ROWS).encode()))
+    assert list(load_rows(tmp_path / "rows.jsonl.gz", streaming=streaming)) == ROWS
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress("prompt\n안녕?\n".encode("cp949")))
+    assert list(load_rows(tmp_path / "rows.csv.gz", streaming=streaming, encoding="cp949")) == [{"prompt": "안녕?"}]
+    members = {
+        "b/2.json": json.dumps(ROWS[1:]),
+        "b/": b"",
+        "a.jsonl": lines(ROWS[:1]),
+        "읽기.md": b"",
+        "__MACOSX/a.json": b"x",
+    }
+    (tmp_path / "rows.zip").write_bytes(zipped(members))
+    assert list(load_rows(tmp_path / "rows.zip", streaming=streaming)) == ROWS
+
+
+def test_rows_under_a_key(tmp_path):
+    for about in ({}, {"version": 2, "info": {"by": "us"}}):
+        for indent in (None, 2):
+            text = json.dumps(about | {"data": ROWS}, indent=indent)
+            assert load_rows(write(tmp_path, "rows.json", text)) == ROWS
+    row = {"prompt": "안녕?", "completions": [{"response": "네", "score": 1}]}
+    assert load_rows(write(tmp_path, "rows.jsonl", json.dumps(row))) == [row]
 
 
 def test_csv(tmp_path):
@@ -122,17 +195,25 @@ def test_saved_splits(tmp_path, streaming):
         ("rows.json", b"\xef\xbb\xbf \n", "rows.json is empty"),
         ("rows.json", b"[]", "no rows"),
         ("rows.csv", b"prompt,completion\n", "no rows"),
-        ("rows.json", '[{"prompt": "안녕"}]'.encode("cp949"), "line 1: byte 0x.. is not UTF-8. .*iconv"),
-        ("rows.jsonl", b'{"prompt": "a"}\n' + '{"prompt": "안녕"}'.encode("cp949"), "line 2: byte 0x.. is not UTF-8"),
+        ("rows.json", '[{"prompt": "안녕"}]'.encode("cp949"), "line 1: byte 0x.. is not UTF-8. .*--encoding cp949"),
+        ("rows.jsonl", b'{"prompt": "a"}\n' + '{"prompt": "안녕"}'.encode("cp949"), "line 2: byte 0x.. is not UTF-8. .*CP949"),
+        ("rows.jsonl", b'{"prompt": "\xff\xff"}', "line 1: byte 0xff is not UTF-8. Save the file as UTF-8"),
         ("rows.csv", "prompt\n안녕\n".encode("cp949"), "line 2: byte 0x.. is not UTF-8"),
-        ("rows.json", '[{"prompt": "a"}]'.encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
+        ("rows.json", '[{"prompt": "a"}]'.encode("utf-16"), "looks like UTF-16, not UTF-8. .*--encoding utf-16"),
+        ("rows.json", '[{"prompt": "안"}]'.encode("utf-16-le"), "looks like UTF-16"),
         ("rows.json", b'[{"a": 1},\n {"a": }]', "line 2, column 8: broken JSON"),
         ("rows.jsonl", b'{"a": 1}\n{"a": 1\n', "line 2, column 8: broken JSON"),
         ("rows.jsonl", b'{"a": 1\n{"a": 1}\n', "line 2, column 1: broken JSON"),
         ("rows.jsonl", b'{"a": 1}\n[2]\n', r"line 2: \[2\] is not an object"),
         ("rows.json", b'[{"a": 1}, 2]', "element 1 .*is 2, not an object"),
         ("rows.json", b'{\n"a": 1,\n"b": 2\n}', "one JSON object with the keys a, b; expected an array"),
-        ("rows.json", b'{"data": [{"a": 1}]}', "one JSON object with the keys data;.* its 'data' holds the rows"),
+        ("rows.json", b'{"a": [{"b": 1}],\n"c": [{"d": 1}]}', "one JSON object with the keys a, c;.* its 'a' holds the rows"),
+        ("rows.json", b'{"data": [{"a": 1}, 2]}', "'data': element 1 .*is 2, not an object"),
+        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}')[:-12], "cannot be unpacked"),
+        ("rows.zip", b"PK\x03\x04 and no more", "broken archive"),
+        ("rows.zip", zipped({"xl/workbook.xml": b"<xml/>"}), "Excel workbook; save its sheet as a CSV"),
+        ("rows.zip", zipped({"picture.png": b""}), "archive without a file of rows"),
+        ("rows.zip", zipped({"rows.parquet": b"PAR1"}), "rows.zip/rows.parquet is a packed parquet file"),
         ("rows.json", b"[" * 100_000, "broken JSON|nested too deeply"),
         ("rows.csv", b"a,b\n1,2\n1\n", "line 3: 1 fields where the header has 2"),
         ("rows.csv", b"a,b\n1,2,3\n", "line 2: 3 fields where the header has 2"),

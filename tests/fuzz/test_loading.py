@@ -22,7 +22,7 @@ json_values = st.recursive(
     max_leaves=5,
 )
 rows_of_json = st.lists(st.dictionaries(texts, json_values, max_size=3), min_size=1, max_size=4)
-suffixes = st.sampled_from((".json", ".jsonl", ".ndjson", ".txt", ".csv", ".parquet", "", ".JSON"))
+suffixes = st.sampled_from((".json", ".jsonl", ".ndjson", ".txt", ".csv", ".tsv", ".parquet", ".zip", "", ".JSON"))
 DIALOGUES = "<<start conversation>>\n<사람>: 안녕\n<챗봇>: 네,\n반가워요.\n\n<<start conversation>>\n<사람>: 뭐 해?\n"
 VALID = (
     b'[{"prompt": "\xec\x95\x88\xeb\x85\x95?", "completion": "\xeb\x84\xa4"}, {"prompt": "a", "completion": null}]',
@@ -85,11 +85,13 @@ def test_rows_written_as_json_come_back(folder, rows, form, ascii_only, bom, suf
         data = (b"\r\n" if form == "crlf" else b"\n").join(map(written, rows))
     path = write(folder, f"rows{suffix}", bom * BOM + data)
     read, complaint = outcome(lambda: load_rows(path), says=path.name)
+    # One object with objects in a list may be a table of rows as well as a row.
+    table = len(rows) == 1 and form in ("lines", "crlf") and [v for v in rows[0].values() if isinstance(v, list)]
     if complaint is None:
-        assert same(read, rows)
-        assert replacements(read) == replacements(rows)
-    else:  # one object with objects in a list may be a table of rows as well as a row
-        assert len(rows) == 1 and form in ("lines", "crlf") and "one JSON object" in complaint
+        assert same(read, rows) or [row for row in table if same(read, row)]
+        assert replacements(read) == replacements(rows) or table
+    else:
+        assert table and ("one JSON object" in complaint or "not an object with columns" in complaint)
 
 
 @fuzz(
@@ -103,6 +105,8 @@ def test_rows_written_as_csv_come_back(folder, header, cells, bom):
     csv.writer(text).writerows([header, *(row[: len(header)] for row in cells)])
     path = write(folder, "rows.csv", bom * BOM + text.getvalue().encode())
     read, complaint = outcome(lambda: load_rows(path), says=path.name)
+    if len(header) == 1 and set(header[0]) & set("\t;|"):
+        return  # more than one column, as far as anybody can tell
     if complaint is None:
         assert read == [dict(zip(header, row, strict=False)) for row in cells]
     else:  # told by its content, as any file

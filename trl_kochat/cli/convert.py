@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if args.eval_fraction is not None and target.stem != "train":
         raise InputError(f"--eval_fraction writes train and test: OUT must be a folder, not the file {args.output}.")
     columns = parse_columns(args.columns)
-    parts = [convert(source, args.formatter, args.split, columns) for source in args.source]
+    parts = [convert(source, args, columns) for source in args.source]
     splits = {target: joined(parts)}
     if args.eval_fraction is not None:
         train, held_out = split_by_prompt(splits[target], args.eval_fraction, seed=args.seed)
@@ -104,7 +104,7 @@ def target_file(output: str) -> Path:
     return path / "train.jsonl"
 
 
-def convert(source: str, name: str | None, split: str, columns: Mapping[str, str]) -> Converted:
+def convert(source: str, args: argparse.Namespace, columns: Mapping[str, str]) -> Converted:
     """The TRL rows of one source; what became of its rows is printed.
 
     Raises:
@@ -114,8 +114,8 @@ def convert(source: str, name: str | None, split: str, columns: Mapping[str, str
     from ..data.columns import first_row
     from ..encode import row_type
 
-    formatter = get_formatter(name) if name is not None else None  # before a download
-    raw_rows = load_rows(source, split=split)
+    formatter = get_formatter(args.formatter) if args.formatter is not None else None  # before a download
+    raw_rows = load_rows(source, split=args.split, encoding=args.encoding)
     counts = RowCounts()
     logger = logging.getLogger("trl_kochat.data.format")
     disabled, logger.disabled = logger.disabled, True  # the counts are printed here

@@ -22,6 +22,13 @@ def add_formatter_arguments(parser: argparse.ArgumentParser) -> None:
         help="other names for columns, as in 질문=prompt 답변=completion; NAME= leaves one out",
     )
 
+    parser.add_argument(
+        "--encoding",
+        default="utf-8",
+        metavar="NAME",
+        help="encoding of the files: cp949 (EUC-KR), utf-16, ... (default: utf-8)",
+    )
+
 
 def read_rows(source: str, args: argparse.Namespace) -> "Dataset":
     """The rows of TRL that a formatter makes of raw ones: the one that is named, or that their columns tell.
@@ -32,5 +39,6 @@ def read_rows(source: str, args: argparse.Namespace) -> "Dataset":
     from ..data import format_dataset, load_rows
     from ..data.columns import parse_columns
 
-    rows = format_dataset(load_rows(source), args.formatter, columns=parse_columns(args.columns), check=False)
+    raw = load_rows(source, encoding=args.encoding)
+    rows = format_dataset(raw, args.formatter, columns=parse_columns(args.columns), check=False)
     return rows  # type: ignore[return-value]  # nothing is streamed

@@ -2,16 +2,19 @@
 
 import csv
 import json
+import logging
 import re
 import unicodedata
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..errors import InputError
 from ..text.shown import cut, listed, shown
+from .source import Source
 
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
@@ -19,58 +22,34 @@ CONVERSATION_START = "<<start conversation>>"
 # In either Unicode form: a file that went through macOS may be decomposed.
 _SPEAKERS = "|".join(unicodedata.normalize(form, name) for name in ("사람", "챗봇") for form in ("NFC", "NFD"))
 _TURN = re.compile(rf"^<({_SPEAKERS})>:", flags=re.MULTILINE)
-_BOM = b"\xef\xbb\xbf"
+# What may part the fields of a table, by its ending; the first that its header has.
+_SEPARATORS = {".csv": ",\t;|", ".tsv": "\t,;|"}
+# Under which key a file that is one object holds its rows.
+_TABLES = ("data", "rows", "train")
 
 
-def is_parquet(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(4) == b"PAR1"
-
-
-def read_file(file: Path, name: str) -> Iterator[Row]:
-    """The rows of a file that is no parquet file, one after the other.
-
-    Args:
-        file (`Path`): Where its bytes lie.
-        name (`str`): What the user calls it, for errors to name; its ending tells CSV.
+def read_file(source: Source) -> Iterator[Row]:
+    """The rows of a file that is no parquet file, one after the other; the ending of its name tells CSV alone.
 
     Raises:
         ValueError: At once, where its beginning is that of none of these kinds; later, where something is broken.
     """
-    with file.open("rb") as stream:
-        head = stream.read(4096).removeprefix(_BOM).lstrip()
-        while not head and (more := stream.read(4096)):
-            head = more.lstrip()
+    head = source.head()
     if not head:
-        raise InputError(f"{name} is empty.")
-    if head.startswith(b"["):
-        return _read_array(file, name)
-    if head.startswith(b"{"):
-        return _read_lines(file, name)
-    if head.startswith(CONVERSATION_START.encode()):
-        return _read_dialogues(file, name)
-    if (urlsplit(name).path if "://" in name else name).lower().endswith(".csv"):
-        return _read_csv(file, name)
-    _read_whole(file, name)  # says so when it is not UTF-8
+        raise InputError(f"{source.name} is empty.")
+    if head.startswith("["):
+        return _read_array(_parse(source.read(), source.name), source.name)
+    if head.startswith("{"):
+        return _read_lines(source)
+    if head.startswith(CONVERSATION_START):
+        return _read_dialogues(source)
+    if source.suffix in _SEPARATORS:
+        return _read_csv(source)
+    source.read()  # says so when it is of another encoding
     raise InputError(
-        f"{name} starts with {head[:40].decode(errors='replace')!r}: neither a JSON array, nor JSON lines, nor "
-        f"dialogues ({CONVERSATION_START}); a CSV file must be named .csv."
+        f"{source.name} starts with {head[:40]!r}: neither a JSON array, nor JSON lines, nor dialogues "
+        f"({CONVERSATION_START}); a table must be named .csv or .tsv."
     )
-
-
-def _decode(data: bytes, name: str, *, line: int | None = None) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = line or data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{name}, line {line}: byte {data[error.start]:#04x} is not UTF-8. Save the file as UTF-8, "
-            f"e.g. `iconv -f cp949 -t utf-8 FILE`."
-        ) from error
-
-
-def _read_whole(file: Path, name: str) -> str:
-    return _decode(file.read_bytes().removeprefix(_BOM), name)
 
 
 def _parse(text: str, name: str, *, line: int = 1) -> Any:
@@ -85,8 +64,7 @@ def _parse(text: str, name: str, *, line: int = 1) -> Any:
         raise InputError(f"{name}, line {line}: JSON nested too deeply to be rows.") from error
 
 
-def _read_array(file: Path, name: str) -> Iterator[Row]:
-    rows = _parse(_read_whole(file, name), name)
+def _read_array(rows: list[Any], name: str) -> Iterator[Row]:
     if not rows:
         raise InputError(f"{name} is an array with no rows.")
     for number, row in enumerate(rows):
@@ -95,47 +73,59 @@ def _read_array(file: Path, name: str) -> Iterator[Row]:
         yield row
 
 
-def _read_lines(file: Path, name: str) -> Iterator[Row]:
-    with file.open("rb") as stream:
-        # Lines of a binary file end at "\n" alone; text mode would also cut at U+2028 inside a string.
-        for number, data in enumerate(stream, start=1):
-            line = _decode(data.removeprefix(_BOM) if number == 1 else data, name, line=number).strip()
+def _read_lines(source: Source) -> Iterator[Row]:
+    with source.text() as stream:
+        for number, line in enumerate(stream, start=1):
+            line = (line.removeprefix("\ufeff") if number == 1 else line).strip()
             if not line:
                 continue
-            if number == 1:
-                _refuse_object(file, name)
-            row = _parse(line, name, line=number)
+            if number == 1 and (table := _table(source)) is not None:
+                yield from table
+                return
+            row = _parse(line, source.name, line=number)
             if not isinstance(row, dict):
-                raise InputError(f"{name}, line {number}: {shown(row)} is not an object with columns.")
+                raise InputError(f"{source.name}, line {number}: {shown(row)} is not an object with columns.")
             yield row
 
 
-def _refuse_object(file: Path, name: str) -> None:
-    """Raise when the whole file is one JSON object, spread over lines or holding the rows under a key."""
-    with file.open("rb") as stream:
-        first, rest = stream.readline(), stream.read(1)
-    on_one_line = first.strip().endswith(b"}")
+def _table(source: Source) -> Iterator[Row] | None:
+    """The rows of a file that is one JSON object and holds them under a key; none of a file with an object a line.
+
+    Raises:
+        ValueError: It is one object, over several lines or with lists of objects, and where its rows are is not told.
+    """
+    with source.text() as stream:
+        on_one_line, rest = stream.readline().strip().endswith("}"), stream.read(1)
     if on_one_line and rest:
-        return  # the first of several objects, one a line
-    value = _parse(_read_whole(file, name), name)
+        return None  # the first of several objects, one a line
+    value = _parse(source.read(), source.name)
     # Objects in a list are rows, unless they are the turns of one conversation.
     tables = [
         key
         for key, rows in value.items()
-        if isinstance(rows, list) and rows and isinstance(rows[0], dict) and not {"role", "speaker"} & rows[0].keys()
+        if isinstance(rows, list)
+        and rows
+        and isinstance(rows[0], dict)
+        and not {"role", "speaker", "from"} & rows[0].keys()
     ]
-    if not on_one_line or tables:
-        raise InputError(
-            f"{name} is one JSON object with the keys {listed(value)}; expected an array of rows or one object a line."
-            + (f" If its {shown(tables[0])} holds the rows, save that array." if tables else "")
-        )
+    if len(tables) == 1 and (tables[0] in _TABLES or len(value) == 1):
+        logger.info("%s: rows are read from its %r, one of its keys %s.", source.name, tables[0], listed(value))
+        return _read_array(value[tables[0]], f"{source.name}, {tables[0]!r}")
+    if on_one_line and len(tables) < len(value):
+        return None  # one row with a list of objects, as answers with their scores are
+    raise InputError(
+        f"{source.name} is one JSON object with the keys {listed(value)}; expected an array of rows or one object a line."
+        + (f" If its {shown(tables[0])} holds the rows, save that array." if tables else "")
+    )
 
 
-def _read_dialogues(file: Path, name: str) -> Iterator[Row]:
-    for text in _read_whole(file, name).split(CONVERSATION_START)[1:]:
+def _read_dialogues(source: Source) -> Iterator[Row]:
+    for text in source.read().split(CONVERSATION_START)[1:]:
         before, *rest = _TURN.split(text)
         if before.strip():
-            raise InputError(f"{name}: a dialogue starts with {before.strip()[:40]!r}, not with <사람>: or <챗봇>:.")
+            raise InputError(
+                f"{source.name}: a dialogue starts with {before.strip()[:40]!r}, not with <사람>: or <챗봇>:."
+            )
         turns = [
             {"speaker": unicodedata.normalize("NFC", speaker), "text": turn.strip("\n").removeprefix(" ")}
             for speaker, turn in zip(rest[::2], rest[1::2], strict=True)
@@ -143,15 +133,25 @@ def _read_dialogues(file: Path, name: str) -> Iterator[Row]:
         yield {"conversation": turns}
 
 
-def _read_csv(file: Path, name: str) -> Iterator[Row]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            _decode(line, name, line=number)
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
+def _separator(source: Source) -> str:
+    """What parts the header into more than one column."""
+    signs = _SEPARATORS[source.suffix]
+    for sign in signs:
+        with source.text(newline="") as stream, suppress(csv.Error):
+            if len(next(csv.reader(stream, strict=True, delimiter=sign), [])) > 1:
+                return sign
+    return signs[0]
+
+
+def _read_csv(source: Source) -> Iterator[Row]:
+    name = source.name
+    separator = _separator(source)
+    with source.text(newline="") as stream:
+        reader = csv.reader(stream, strict=True, delimiter=separator)
         row, begins = None, 1
         try:
             header = next(reader, [])
+            header[:1] = [name.removeprefix("\ufeff") for name in header[:1]]
             if twice := [column for column in dict.fromkeys(header) if header.count(column) > 1]:
                 raise InputError(f"{name}, line 1: the header has {listed(twice)} more than once.")
             begins = reader.line_num + 1
@@ -159,7 +159,7 @@ def _read_csv(file: Path, name: str) -> Iterator[Row]:
                 if len(row) != len(header):
                     raise InputError(
                         f"{name}, line {reader.line_num}: {len(row)} fields where the header has {len(header)} "
-                        f"({listed(header)})."
+                        f"({listed(header)}), parted by {separator!r}."
                     )
                 yield dict(zip(header, row, strict=True))
                 begins = reader.line_num + 1
@@ -170,25 +170,27 @@ def _read_csv(file: Path, name: str) -> Iterator[Row]:
             raise InputError(f"{name} has a header and no rows.")
 
 
-def check_parquet(files: list[Path], names: list[str]) -> None:
+def check_parquet(sources: Sequence[Source]) -> None:
     """Raise for what reading would only say in the words of a library: no parquet after all, no rows, other columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     first: dict[str, Any] = {}
-    for file, name in zip(files, names, strict=True):
+    for source in sources:
         try:
-            metadata = pq.read_metadata(file)
+            metadata = pq.read_metadata(source.path)
             types = {field.name: field.type for field in metadata.schema.to_arrow_schema()}
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise InputError(broken_parquet(name, error)) from error
+            raise InputError(broken_parquet(source.name, error)) from error
         if not metadata.num_rows:
-            raise InputError(f"{name} has columns and no rows.")
+            raise InputError(f"{source.name} has columns and no rows.")
         first = first or types
         if types != first:
-            told = (listed(f"{name} ({kind})" for name, kind in sorted(columns.items())) for columns in (first, types))
+            told = (
+                listed(f"{column} ({kind})" for column, kind in sorted(columns.items())) for columns in (first, types)
+            )
             raise InputError(
-                f"{names[0]} and {name} have different columns and cannot be read together: {' and '.join(told)}."
+                f"{sources[0].name} and {source.name} have different columns and cannot be read together: {' and '.join(told)}."
             )
 
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from ..errors import InputError, network_errors
 from ..sample import embedded
 from ..text.shown import cut, listed, shown
-from .files import Row, broken_parquet, check_parquet, is_parquet, read_file
+from .files import Row, broken_parquet, check_parquet, read_file
+from .source import Source, is_parquet, sources_of
 
 
 if TYPE_CHECKING:
@@ -25,19 +26,20 @@ COURSE_FILES = (
     "kochatgpt_2_RM.jsonl",
     "kochatgpt_3_PPO.jsonl",
 )
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".csv", ".parquet")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".csv", ".tsv", ".parquet", ".gz", ".zip")
 
 
 def load_rows(
-    source: str | PathLike[str], *, split: str = "train", streaming: bool = False
+    source: str | PathLike[str], *, split: str = "train", streaming: bool = False, encoding: str = "utf-8"
 ) -> "list[Row] | Dataset | IterableDataset":
     """Read raw rows; what a file holds is told by its content, not by its name.
 
     Args:
         source (`str` or path): One of
 
-            - a file: a JSON array or JSON lines (under either name), CSV, parquet, or the text of KoChatGPT's
-              dialogues; UTF-8, with or without a BOM;
+            - a file: a JSON array or JSON lines (under either name), one JSON object with the rows under `data`, CSV or
+              TSV (commas, tabs, semicolons or bars, as its header has them), parquet, or the text of KoChatGPT's
+              dialogues; in UTF-8, with or without a BOM; packed with gzip, or any number of them in a zip archive;
             - a folder of such files, or one that `save_to_disk` wrote;
             - an `http(s)` URL of a file, kept in the datasets cache;
             - the name of one of the course's files (`COURSE_FILES`), fetched from its public repository, or from where
@@ -47,13 +49,15 @@ def load_rows(
         split (`str`, *optional*, defaults to `"train"`): Split of a dataset on the Hub, or of a saved `DatasetDict`.
         streaming (`bool`, *optional*, defaults to `False`): Read row by row while the rows are used. A JSON array and
             dialogues are still read whole.
+        encoding (`str`, *optional*, defaults to `"utf-8"`): That of the files: `"cp949"` (also for what calls itself
+            EUC-KR), `"utf-16"`, ... An error names the one that a file looks like.
 
     Returns:
         A list of rows for JSON, CSV and dialogues, a [`datasets.Dataset`] for parquet and the Hub, a
         [`datasets.IterableDataset`] when streaming. A dialogue is `{"conversation": [{"speaker", "text"}, ...]}`.
 
     Raises:
-        ValueError: The file is empty, not UTF-8, or broken (with line and column), there is no such file, or what is
+        ValueError: The file is empty, of another encoding, or broken (with line and column), there is no such file, or what is
             not here cannot be fetched.
     """
     if not isinstance(source, str | PathLike) or not str(source).strip():
@@ -62,22 +66,23 @@ def load_rows(
         )
     name = str(source)
     if name.lower().startswith(("http://", "https://")):
-        return _load_files([_download(name)], streaming, name)
+        return _load_files([_download(name)], streaming, encoding, name)
     if "\0" in name:  # which no file system takes
         raise InputError(f"There is no file or folder {shown(name)}: a name holds no NUL character.")
     path = Path(os.path.expanduser(embedded(source)))
     if os.path.isdir(path):
-        return _load_folder(path, split, streaming)
+        return _load_folder(path, split, streaming, encoding)
     if os.path.isfile(path):
-        return _load_files([path], streaming)
+        return _load_files([path], streaming, encoding)
     if name in COURSE_FILES:
-        return _load_files([_download(os.environ.get("TRL_KOCHAT_COURSE_URL", COURSE_URL) + name)], streaming, name)
+        url = os.environ.get("TRL_KOCHAT_COURSE_URL", COURSE_URL) + name
+        return _load_files([_download(url)], streaming, encoding, name)
     if path.suffix.lower() in SUFFIXES or path.is_absolute() or name.startswith((".", "~")):
         raise InputError(f"There is no file or folder {cut(name, 300)}.")
     return _load_from_hub(name, split, streaming)
 
 
-def _load_folder(path: Path, split: str, streaming: bool) -> "list[Row] | Dataset | IterableDataset":
+def _load_folder(path: Path, split: str, streaming: bool, encoding: str) -> "list[Row] | Dataset | IterableDataset":
     import datasets
 
     splits = (path / "dataset_dict.json").is_file()
@@ -90,7 +95,7 @@ def _load_folder(path: Path, split: str, streaming: bool) -> "list[Row] | Datase
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"Folder {path} holds no file of rows ({', '.join(SUFFIXES)}).")
-    return _load_files(files, streaming)
+    return _load_files(files, streaming, encoding)
 
 
 def _load_from_hub(name: str, split: str, streaming: bool) -> "Dataset | IterableDataset":
@@ -129,28 +134,29 @@ def _download(url: str) -> Path:
 
 
 def _load_files(
-    files: list[Path], streaming: bool, name: str | None = None
+    files: list[Path], streaming: bool, encoding: str, name: str | None = None
 ) -> "list[Row] | Dataset | IterableDataset":
     import datasets
 
-    names = [name or str(file) for file in files]
-    parquet = [is_parquet(file) for file in files]
+    sources = [one for file in files for one in sources_of(file, name or str(file), encoding, SUFFIXES)]
+    names = ", ".join(source.name for source in sources)
+    parquet = [is_parquet(source) for source in sources]
     if any(parquet) and not all(parquet):
-        raise InputError(f"{', '.join(names)}: parquet files and others cannot be read together.")
+        raise InputError(f"{cut(names, 300)}: parquet files and others cannot be read together.")
     if all(parquet):
-        check_parquet(files, names)
-        paths = [str(file) for file in files]
+        check_parquet(sources)
+        paths = [str(source.path) for source in sources]
         try:
             return datasets.load_dataset("parquet", data_files=paths, split="train", streaming=streaming)
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            raise InputError(broken_parquet(", ".join(names), error.__cause__ or error)) from error
+            raise InputError(broken_parquet(names, error.__cause__ or error)) from error
     if not streaming:
-        return list(_read_files(files, names))
-    for file, its_name in zip(files, names, strict=True):
-        next(read_file(file, its_name))  # raises now what the stream would raise at its first row
-    return datasets.IterableDataset.from_generator(_read_files, gen_kwargs={"files": files, "names": names})
+        return list(_read_files(sources))
+    for source in sources:
+        next(read_file(source))  # raises now what the stream would raise at its first row
+    return datasets.IterableDataset.from_generator(_read_files, gen_kwargs={"sources": sources})
 
 
-def _read_files(files: list[Path], names: list[str]) -> Iterator[Row]:
-    for file, name in zip(files, names, strict=True):
-        yield from read_file(file, name)
+def _read_files(sources: list[Source]) -> Iterator[Row]:
+    for source in sources:
+        yield from read_file(source)

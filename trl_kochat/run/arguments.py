@@ -43,6 +43,7 @@ class RecipeArguments:
         },
     )
     dataset_train_split: str = field(default="train", metadata={"help": "Split to read of a dataset on the Hub."})
+    encoding: str = field(default="utf-8", metadata={"help": "Encoding of the files: 'cp949' (EUC-KR), 'utf-16', ..."})
     formatter: str | None = field(
         default=None,
         metadata={"help": "What makes rows of the raw ones: a formatter's name, or 'file.py:function'."},

@@ -60,7 +60,7 @@ def formatted_rows(arguments: RecipeArguments, own: AnyFormatter, counts: RowCou
     columns = parse_columns(arguments.columns)
     parts = []
     for name in arguments.dataset_name:
-        raw = load_rows(name, split=arguments.dataset_train_split)
+        raw = load_rows(name, split=arguments.dataset_train_split, encoding=arguments.encoding)
         its_counts = RowCounts()
         try:
             formatter = choose_formatter(arguments.formatter, own, first_row(raw, columns))
