@@ -68,6 +68,21 @@ def test_what_became_of_the_rows_is_told_by_reason(capsys):
     assert captured.err == ""
 
 
+DAMAGED = [{"prompt": f"{i}번?", "completion": f"{i}번이에요.{'</s>' * (i < 5)}"} for i in range(40)]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_texts_are_mended_when_asked_and_shown_before_and_after(clean, tmp_path, capsys):
+    (tmp_path / "damaged.json").write_text(json.dumps(DAMAGED, ensure_ascii=False), encoding="utf-8")
+    assert convert("damaged.json", "rows.jsonl", *(["--clean"] if clean else [])) == 0
+    written = (tmp_path / "rows.jsonl").read_text(encoding="utf-8")
+    out = capsys.readouterr().out
+    assert written.count("</s>") == (0 if clean else 5)
+    if clean:
+        assert "5 texts mended (control_token 5)" in out and "'0번이에요.</s>' -> '0번이에요.'" in out
+    assert ("warning rows_control_token: 5 of 40 rows" in out) is not clean
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_one_file_by_suffix_with_how_to_read_it(suffix, tmp_path, capsys):
     assert convert("--formatter", "orca_pairs", "orca.jsonl", f"rows{suffix}") == 0

@@ -196,3 +196,15 @@ def test_decomposed_rows_are_told_once(tmp_path, capsys):
     _, captured = doctor(capsys, healthy(tmp_path / "model"), "--data", path, "--json")
     codes = [finding["code"] for finding in json.loads(captured.out)["findings"]]
     assert codes.count("rows_decomposed") == 1
+
+
+def test_what_could_be_mended_is_listed_and_the_rows_are_read_as_mended(tmp_path, capsys):
+    rows = [{"prompt": f"{i}번?", "completion": f"{i}번이에요.{'</s>' * (i < 20)}"} for i in range(30)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    before = path.read_bytes()
+    model = healthy(tmp_path / "model")
+    assert doctor(capsys, model, "--data", path)[0] == 1
+    status, captured = doctor(capsys, model, "--data", path, "--clean")
+    assert status == 0 and "20 texts mended (control_token 20)" in captured.out and "-> '2번이에요.'" in captured.out
+    assert "rows_control_token" not in captured.out and path.read_bytes() == before

@@ -72,6 +72,13 @@ def test_rows_with_a_fault_that_is_accepted_or_rare_are_trained_on_with_a_warnin
     assert "warning rows_control_token: 2 of 40 rows (5.0%)" in out and "example 1" in out
 
 
+def test_rows_are_mended_when_asked(dry_run, capsys, tmp_path):
+    write_rows(tmp_path / "rows.json", damaged=30)
+    dry_run("--dataset_name", "rows.json", "--clean")
+    out = capsys.readouterr().out
+    assert "30 texts mended (control_token 30)" in out and "rows_control_token" not in out
+
+
 def test_lora_modules_that_are_not_there_at_all_are_an_error(dry_run, monkeypatch):
     with pytest.raises(
         InputError, match="--lora_target_modules c_attn: tiny-ko has no such modules; it has down_proj"

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
-from .rows import add_formatter_arguments
+from ..text.shown import printable
+from .rows import add_clean_argument, add_formatter_arguments
 
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("output", metavar="OUT", help="folder for TRL, or a file that ends in .jsonl or .parquet")
     add_formatter_arguments(parser)
+    add_clean_argument(parser)
     parser.add_argument("--split", default="train", help="split to read of a dataset on the Hub (default: train)")
     parser.add_argument(
         "--eval_fraction",
@@ -105,13 +107,14 @@ def target_file(output: str) -> Path:
 
 
 def convert(source: str, args: argparse.Namespace, columns: Mapping[str, str]) -> Converted:
-    """The TRL rows of one source; what became of its rows is printed.
+    """The TRL rows of one source, mended if `args.clean`; what became of its rows and what is wrong with them is printed.
 
     Raises:
         ValueError: No formatter has that name or knows the columns, or a row is not what it expects.
     """
     from ..data import RowCounts, detect_formatter, format_dataset, get_formatter, load_rows
     from ..data.columns import first_row
+    from ..data.health import check_rows, clean_rows
     from ..encode import row_type
 
     formatter = get_formatter(args.formatter) if args.formatter is not None else None  # before a download
@@ -121,12 +124,18 @@ def convert(source: str, args: argparse.Namespace, columns: Mapping[str, str]) -
     disabled, logger.disabled = logger.disabled, True  # the counts are printed here
     try:
         formatter = formatter or get_formatter(detect_formatter(first_row(raw_rows, columns)))
-        rows = format_dataset(raw_rows, formatter, columns=columns, counts=counts)
+        rows = format_dataset(raw_rows, formatter, columns=columns, counts=counts, check=False)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
     finally:
         logger.disabled = disabled
     print(f"{source} as {formatter.name}: {counts}")
+    if args.clean:
+        rows, mended = clean_rows(rows)
+        print(printable(str(mended)))
+    for finding in check_rows(rows):
+        if finding.severity != "info":
+            print(printable(str(finding)))
     return Converted(source, formatter.type or row_type(set(rows.column_names))[0], rows)  # type: ignore[arg-type]
 
 

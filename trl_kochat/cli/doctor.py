@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..text.shown import printable
 from .against import differences
-from .rows import add_formatter_arguments, read_rows
+from .rows import add_clean_argument, add_formatter_arguments, read_rows
 from .shared import model_path
 
 
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder or repository id")
     parser.add_argument("--data", metavar="FILE|NAME", help="rows to count: a file, a folder or a dataset id")
     add_row_arguments(parser)
+    add_clean_argument(parser)
     parser.add_argument(
         "--against",
         metavar="PYTHON",
@@ -66,8 +67,8 @@ def _length(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     idle = [
         f"--{name}"
-        for name in ("formatter", "columns", "max_length")
-        if getattr(args, name) is not None and not args.data
+        for name in ("formatter", "columns", "max_length", "clean")
+        if getattr(args, name) and not args.data
     ]
     if idle:
         raise InputError(f"{' and '.join(idle)} has no effect without --data.")
@@ -88,8 +89,8 @@ def _examine(
     """The tokenizer as AutoTokenizer and as load_tokenizer give it, what was found in it, and what in the rows."""
     from transformers import AutoConfig
 
-    from ..data.health import check_rows
-    from ..findings import worst_first
+    from ..data.health import check_rows, clean_rows
+    from ..findings import Finding, worst_first
     from ..tokenizer import check_tokenizer, fix_tokenizer
     from ..tokenizer.load import load_as_auto
     from ..tokenizer.training import training_findings
@@ -105,6 +106,8 @@ def _examine(
         findings = _with_template(repaired, findings)
     except InputError:  # no end token and none to be found, as one of the findings says
         repaired, findings = loaded, check_tokenizer(loaded)
+    if args.clean:
+        rows, mended = clean_rows(rows, repaired)
     left = check_tokenizer(repaired, config, rows, max_length=args.max_length or MAX_LENGTH)
     about_tokenizer = [finding for finding in findings if finding.fixed]
     about_tokenizer += [finding for finding in left if not finding.code.startswith("rows_")]
@@ -117,6 +120,8 @@ def _examine(
         health = check_rows(rows, repaired, max_length=args.max_length or MAX_LENGTH)
         # Of two with one code the tokenizer's check has measured more.
         about_rows = list({finding.code: finding for finding in [*health, *about_rows]}.values())
+    if args.clean:
+        about_rows.append(Finding("rows_mended", "info", str(mended), measured={"kinds": dict(mended.kinds)}))
     return loaded, repaired, worst_first(about_tokenizer), worst_first(about_rows)
 
 

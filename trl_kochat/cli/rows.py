@@ -30,6 +30,15 @@ def add_formatter_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_clean_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="mend texts where nothing is lost by it (control tokens at the end, HTML entities, NFC, misread UTF-8), and "
+        "show three of them before and after",
+    )
+
+
 def read_rows(source: str, args: argparse.Namespace) -> "Dataset":
     """The rows of TRL that a formatter makes of raw ones: the one that is named, or that their columns tell.
 

@@ -52,6 +52,10 @@ class RecipeArguments:
         default_factory=list,
         metadata={"help": "Other names for columns, as in 질문=prompt 답변=completion; NAME= leaves one out."},
     )
+    clean: bool = field(
+        default=False,
+        metadata={"help": "Mend the texts where nothing is lost by it, and show three of them before and after."},
+    )
     chat_template: str = field(
         default="auto",
         metadata={

@@ -14,13 +14,14 @@ from ..callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCal
 from ..callbacks.length_groups import group_by_length
 from ..callbacks.progress import ProgressLineCallback
 from ..data import RowCounts, split_by_prompt
-from ..data.health import check_leaks, check_rows
+from ..data.health import check_leaks, check_rows, clean_rows
 from ..data.split import held_out_reasons
 from ..models import train_in_float32
 from ..processes import say
 from ..report import write_card
 from ..report.next_steps import next_command
 from ..sample import embedded
+from ..text.shown import printable
 from ..tokenizer import Finding, load_tokenizer_with_findings, save_hand_over, set_chat_template
 from .arguments import Parsed, RecipeArguments, parse
 from .checkpoints import no_step_too_many
@@ -151,6 +152,10 @@ class Run:
         """
         arguments = self.arguments
         dataset = formatted_rows(arguments, formatter, self._counts)
+        if arguments.clean:
+            dataset, mended = clean_rows(dataset, self.tokenizer)
+            self._counts.cleaned += mended.kinds
+            say(printable(str(mended)))
         check_rendering(dataset, self.tokenizer)
         dataset = prepare(dataset) if prepare else dataset
         if reasons := held_out_reasons(dataset):

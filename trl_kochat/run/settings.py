@@ -17,7 +17,7 @@ from .room import count_steps
 
 FILE = "run_settings.json"
 # With another of these a resumed run would be neither the old run nor a new one.
-_OF_ARGUMENTS = ("dataset_name", "formatter", "chat_template", "eval_fraction", "split_seed")
+_OF_ARGUMENTS = ("dataset_name", "formatter", "clean", "chat_template", "eval_fraction", "split_seed")
 _OF_CONFIG = ("learning_rate", "lr_scheduler_type", "optim", "seed", "max_length")
 
 

@@ -69,6 +69,35 @@ def misread(text: str) -> str | None:
     return "cp949" if is_damaged else None
 
 
+def restored(text: str) -> str:
+    """Korean in UTF-8 that was read as Latin-1 or Windows-1252, as it was; any other text as it is.
+
+    The way back has one outcome, and a text that lost bytes has none (read as CP949 all do), so nothing is guessed.
+
+    >>> restored("안녕하세요".encode().decode("latin-1")), restored("?덈뀞?섏꽭??")
+    ('안녕하세요', '?덈뀞?섏꽭??')
+    """
+    if misread(text) != "latin-1":
+        return text
+    try:
+        # Windows-1252 has other characters in place of some of Latin-1's control characters, and the rest as they are.
+        return b"".join(char.encode("latin-1" if char <= "\xff" else "cp1252") for char in text).decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def without_tokens_at_end(text: str, tokens: Collection[str] = CONTROL_TOKENS) -> str:
+    """The text without the control tokens that it ends in, as an export leaves them.
+
+    >>> without_tokens_at_end("네, 맞아요.</s> <pad><pad>\\n"), without_tokens_at_end("<s>는 취소선이에요. ")
+    ('네, 맞아요.', '<s>는 취소선이에요. ')
+    """
+    ends = tuple(tokens)
+    while (bare := text.rstrip()).endswith(ends):
+        text = bare[: -max(len(token) for token in ends if bare.endswith(token))].rstrip()
+    return text
+
+
 def markup_in(text: str) -> str | None:
     """The first HTML entity or tag outside code.
 

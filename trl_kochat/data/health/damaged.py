@@ -145,5 +145,5 @@ def own_control_tokens(tokenizer: Any) -> frozenset[str]:
 def _mojibake_way_out(tally: Tally) -> str:
     encodings = " and ".join(sorted(tally.kinds))
     if "latin-1" in tally.kinds:
-        return f"UTF-8 was read as {encodings}; --clean restores what can be restored exactly (pip install trl_kochat[clean])."
+        return f"UTF-8 was read as {encodings}; --clean restores what comes back exactly."
     return f"UTF-8 was read as {encodings}, and bytes are lost: read the source again as UTF-8."
