@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    StrictDataclassError,
+)
 from peft import PeftConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError, safe_open
 from transformers import (
@@ -194,6 +200,11 @@ def saying_which_model(name_or_path: str | PathLike[str], *, trust_remote_code: 
         if "trust_remote_code" not in str(error):
             raise
         raise InputError(remote_code(name_or_path)) from error
+    except StrictDataclassError as error:
+        raise InputError(
+            f"transformers {transformers.__version__} refuses the config.json of {name_or_path}: "
+            f"{error.__cause__ or error} docs/models.md names ways out."
+        ) from error
     except network_errors() as error:
         if Path(name_or_path).is_dir():
             raise
