@@ -5,7 +5,8 @@
 
 The policy starts from the adapter of stage 1, which is also the reference; stage 2's adapter gives the rewards and
 starts the value. The cpu preset needs no network: it takes stages 1 and 2 from runs/ where you have run them, else
-adapters that are embedded like rows and model. Presets are in configs/ppo_kochatgpt/.
+adapters that are embedded like rows and model. `--rewards reward_model speech_level:해요체` adds a function to stage 2's
+adapter, `--rewards speech_level:해요체 ends` takes functions alone (docs/rewards.md). Presets are in configs/ppo_kochatgpt/.
 
 A reward can be had by writing worse: the health guard warns when repetition in the answers rises by more than 0.25,
 Chinese characters by more than 0.05, Latin letters by more than 0.2, or KL beyond 20 nats a completion.
@@ -18,17 +19,17 @@ if __name__ == "__main__":
     begin_command()
 
 from trl_kochat import KoreanSamplesCallback, PPOConfig, PPOTrainer, Run, measure
-from trl_kochat.ppo.stages import StageArguments, cut_prompts, find_stages
+from trl_kochat.stages import StageArguments, cut_prompts, find_rewards, find_sft_adapter
 
 
 def main(argv: list[str] | None = None) -> None:
     adapters = "LoRA of stages 1 and 2"
     run = Run("ppo_kochatgpt", PPOConfig, argv, extra_arguments=StageArguments, adapters=adapters)
-    sft_adapter, reward_adapter = find_stages(run.arguments, run.model_args.model_name_or_path, run.preset)
+    sft_adapter, rewards = find_sft_adapter(run), find_rewards(run)
     run.rows("kochatgpt_ppo", lambda rows: cut_prompts(rows, run.tokenizer, run.config.max_prompt_length))
 
     # One base; the other three roles are adapters on it, or it with an adapter off.
-    trainer = PPOTrainer(**{**run.trainer_arguments, "model": sft_adapter}, reward_funcs=reward_adapter)
+    trainer = PPOTrainer(**{**run.trainer_arguments, "model": sft_adapter}, reward_funcs=rewards)
     samples = KoreanSamplesCallback(score=trainer.score_answers)
     run.train(trainer, measure.policy(trainer), samples=samples)
 

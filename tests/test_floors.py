@@ -32,9 +32,10 @@ FLOORS = {
     "merging": 3,
     "ppo": 3,
     "run": 4,
-    "recipes": 5,
-    "cli": 6,
-    "__main__": 7,
+    "stages": 5,
+    "recipes": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 
 

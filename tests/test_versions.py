@@ -21,9 +21,9 @@ from trl import DPOConfig, ModelConfig, RewardConfig, SFTConfig
 
 from trl_kochat import PPOConfig, PPOTrainer
 from trl_kochat.callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
-from trl_kochat.ppo.stages import StageArguments
 from trl_kochat.run.arguments import RecipeArguments
 from trl_kochat.run.presets import PRESETS, preset_values
+from trl_kochat.stages import StageArguments
 from trl_kochat.versions import TESTED, newer_versions
 
 

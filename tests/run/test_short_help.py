@@ -6,9 +6,9 @@ import pytest
 from trl import DPOConfig, ModelConfig
 
 from trl_kochat import PPOConfig
-from trl_kochat.ppo.stages import StageArguments
 from trl_kochat.run.arguments import RecipeArguments
 from trl_kochat.run.short_help import short_help
+from trl_kochat.stages import StageArguments
 
 
 PRESETS = {

@@ -7,9 +7,9 @@ import pytest
 from trl import DPOConfig, GRPOConfig, ModelConfig, RewardConfig, SFTConfig
 
 from trl_kochat import PPOConfig
-from trl_kochat.ppo.stages import StageArguments
 from trl_kochat.run.arguments import RecipeArguments
 from trl_kochat.run.words import MEANT, meant_by, refuse_unknown
+from trl_kochat.stages import StageArguments
 
 
 DPO = {f.name for kind in (RecipeArguments, StageArguments, DPOConfig, ModelConfig) for f in fields(kind)}

@@ -1,13 +1,14 @@
-"""Adapters of the stages before PPO, and prompts that fit."""
+"""Adapters and rewards of the stages before the last, and prompts that fit."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from trl_kochat.ppo.stages import StageArguments, cut_prompts, find_stages
 from trl_kochat.sample import SAMPLE_DIR, embedded
+from trl_kochat.stages import StageArguments, cut_prompts, find_rewards, find_sft_adapter
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,21 @@ def test_a_limit_without_room_for_a_prompt_is_an_error(tokenizer):
         cut_prompts(as_prompts("오늘 뭐 먹지?"), tokenizer, 10)
 
 
+def run_of(base, preset, *, reward_weights=None, **arguments):
+    """As much of a `Run` as is asked about stages."""
+    return SimpleNamespace(
+        arguments=StageArguments(**arguments),
+        config=SimpleNamespace(reward_weights=reward_weights),
+        model_args=SimpleNamespace(model_name_or_path=base),
+        preset=preset,
+        tokenizer=None,
+    )
+
+
+def find_stages(run):
+    return find_sft_adapter(run), *find_rewards(run)
+
+
 def adapter(folder, base="some/base"):
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}))
@@ -57,20 +73,20 @@ def test_earlier_stages_are_found_where_they_were_left(monkeypatch, tmp_path):
     with pytest.raises(
         ValueError, match="No adapter in runs/sft_kochatgpt. Make it first: trl-kochat sft_kochatgpt --preset gpu"
     ):
-        find_stages(StageArguments(), "some/base", "gpu")
+        find_stages(run_of("some/base", "gpu"))
     with pytest.raises(ValueError, match="No adapter in elsewhere"):
-        find_stages(StageArguments(sft_adapter="elsewhere"), "some/base", "cpu")
+        find_stages(run_of("some/base", "cpu", sft_adapter="elsewhere"))
     for stage in ("sft", "reward"):
         adapter(tmp_path / "runs" / f"{stage}_kochatgpt")
     adapter(tmp_path / "elsewhere")
-    assert find_stages(StageArguments(), "some/base", "gpu") == ("runs/sft_kochatgpt", "runs/reward_kochatgpt")
-    given = StageArguments(sft_adapter="elsewhere")
-    assert find_stages(given, "moved/base", "cpu") == ("elsewhere", "runs/reward_kochatgpt")
+    assert find_stages(run_of("some/base", "gpu")) == ("runs/sft_kochatgpt", "runs/reward_kochatgpt")
+    given = run_of("moved/base", "cpu", sft_adapter="elsewhere")
+    assert find_stages(given) == ("elsewhere", "runs/reward_kochatgpt")
 
 
 def test_without_earlier_stages_the_cpu_preset_takes_the_embedded_ones(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    found = find_stages(StageArguments(), embedded("tiny-ko"), "cpu")
+    found = find_stages(run_of(embedded("tiny-ko"), "cpu"))
     assert found == (str(SAMPLE_DIR / "tiny-ko-sft"), str(SAMPLE_DIR / "tiny-ko-reward"))
 
 
@@ -79,4 +95,18 @@ def test_an_adapter_of_another_base_is_refused(tmp_path, odd):
     stages = {name: adapter(tmp_path / name) for name in ("sft_adapter", "reward_adapter")}
     stages[odd] = adapter(tmp_path / "odd", base="another/model")
     with pytest.raises(ValueError, match="odd was trained on another/model, and this run has some/base"):
-        find_stages(StageArguments(**stages), "some/base", "gpu")
+        find_stages(run_of("some/base", "gpu", **stages))
+
+
+def test_rewards_are_named_and_the_adapter_is_one_of_them(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run = run_of(embedded("tiny-ko"), "cpu", rewards=["korean_script", "reward_model"])
+    function, folder = find_rewards(run)
+    assert function.__name__ == "korean_script" and folder == str(SAMPLE_DIR / "tiny-ko-reward")
+    # Without it no stage 2 is asked for.
+    assert len(find_rewards(run_of("some/base", "gpu", rewards=["ends", "length:1,9"]))) == 2
+
+
+def test_rewards_without_a_weight_are_refused():
+    with pytest.raises(ValueError, match="1 --reward_weights for 2 --rewards"):
+        find_rewards(run_of("some/base", "gpu", reward_weights=[1.0], rewards=["ends", "length:1,9"]))

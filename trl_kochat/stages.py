@@ -1,0 +1,139 @@
+"""What a recipe of stage 3 takes of the stages before it: the SFT adapter, the rewards, and prompts that fit."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from .encode import prompt_ids
+from .errors import InputError
+from .models import read_adapter_config
+from .ppo.models import Loader
+from .processes import say
+from .rewards import Reward, get_reward, reward_model
+from .run import Run
+from .sample import embedded
+
+
+# What `--rewards` calls the adapter of stage 2.
+REWARD_ADAPTER = "reward_model"
+
+
+@dataclass
+class StageArguments:
+    """Flags of a recipe that builds on earlier stages."""
+
+    sft_adapter: str | None = field(
+        default=None, metadata={"help": "Folder of the stage 1 adapter; runs/sft_kochatgpt if not given."}
+    )
+    reward_adapter: str | None = field(
+        default=None, metadata={"help": "Folder of the stage 2 adapter; runs/reward_kochatgpt if not given."}
+    )
+    rewards: list[str] = field(
+        default_factory=lambda: [REWARD_ADAPTER],
+        metadata={
+            "help": "What is rewarded: reward_model (the stage 2 adapter), names with arguments as in "
+            "speech_level:해요체, FILE.py:FUNCTION. See docs/rewards.md; --reward_weights has a number for each."
+        },
+    )
+
+
+def find_sft_adapter(run: Run) -> str:
+    """The adapter of stage 1: the one given, that in `runs/sft_kochatgpt`, or on the cpu preset the embedded one.
+
+    Raises:
+        InputError: There is none, with the command that makes one, or it was trained on another base.
+    """
+    return _find_stage(run, "sft_kochatgpt", run.arguments.sft_adapter)
+
+
+def find_rewards(run: Run) -> list[str | Reward]:
+    """What `--rewards` names: functions, and the folder of the stage 2 adapter, found as that of stage 1 is.
+
+    Raises:
+        InputError: There is no such reward or adapter, or not one of `--reward_weights` for each.
+    """
+    names, weights = run.arguments.rewards, run.config.reward_weights
+    if weights is not None and len(weights) != len(names):
+        raise InputError(f"{len(weights)} --reward_weights for {len(names)} --rewards; give one for each.")
+    return [
+        _find_stage(run, "reward_kochatgpt", run.arguments.reward_adapter)
+        if name == REWARD_ADAPTER
+        else get_reward(name, run.tokenizer)
+        for name in names
+    ]
+
+
+def as_function(reward: str | Reward, run: Run) -> Reward:
+    """A reward for a trainer that takes functions: the folder of a reward adapter becomes one."""
+    return reward_model(reward, run.tokenizer) if isinstance(reward, str) else reward
+
+
+def going_on_with(adapter: str, run: Run) -> dict[str, Any]:
+    """[`Run.trainer_arguments`] for a trainer of TRL whose policy is an adapter that is there already."""
+    arguments = run.trainer_arguments
+    loader = Loader(run.config, arguments.pop("quantization_config"))
+    arguments["model"] = loader.causal(adapter)
+    run.config.model_init_kwargs = None  # the trainer loads nothing
+    return arguments
+
+
+def _find_stage(run: Run, recipe: str, given: str | None) -> str:
+    adapter = _stage_folder(recipe, given, run.preset)
+    base = str(run.model_args.model_name_or_path)
+    of_adapter = read_adapter_config(adapter).base_model_name_or_path
+    if of_adapter and Path(of_adapter).name != Path(base).name:
+        raise InputError(
+            f"The adapter {adapter} was trained on {of_adapter}, and this run has {base}: give "
+            f"--model_name_or_path {of_adapter}, or another adapter."
+        )
+    return adapter
+
+
+def _stage_folder(recipe: str, given: str | None, preset: str) -> str:
+    folder = Path(embedded(given or f"runs/{recipe}"))
+    if (folder / "adapter_config.json").is_file():
+        say(f"Stage {recipe}: {folder}")
+        return str(folder)
+    if given is None and preset == "cpu":
+        say(f"Stage {recipe}: the embedded adapter (there is none in {folder})")
+        return embedded(f"tiny-ko-{recipe.partition('_')[0]}")
+    raise InputError(f"No adapter in {folder}. Make it first: trl-kochat {recipe} --preset {preset}")
+
+
+def cut_prompts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Dataset:
+    """Cut the last user text of each prompt whose rendered form is over `max_length` tokens, and print how many were.
+
+    The template's own tokens are kept, so a cut prompt still asks for an answer. No syllable is cut in half.
+
+    Raises:
+        InputError: `max_length` leaves no room beside the template.
+    """
+    if max_length is None:
+        return dataset
+
+    def num_tokens(messages: list[dict[str, str]]) -> int:
+        return len(prompt_ids(tokenizer, [messages])[0])
+
+    def cut(row: dict[str, Any]) -> dict[str, Any]:
+        *before, last = row["prompt"]
+        text, excess = last["content"], num_tokens(row["prompt"]) - max_length
+        is_cut = excess > 0
+        while excess > 0:
+            ends = [
+                end for _, end in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+            ]
+            if len(ends) <= excess:
+                raise InputError(f"--max_prompt_length {max_length} has no room for a prompt beside the template.")
+            # A rare syllable is several tokens that end at the same place: at least one character must go.
+            text = text[: min(ends[-excess - 1], len(text) - 1)]
+            excess = num_tokens([*before, {**last, "content": text}]) - max_length
+        return {"prompt": [*before, {**last, "content": text}], "is_cut": is_cut}
+
+    dataset = dataset.map(cut, desc="Cutting long prompts")
+    number = sum(dataset["is_cut"])
+    if number:
+        say(f"{number} prompts cut to --max_prompt_length {max_length} tokens.")
+    return dataset.remove_columns("is_cut")
