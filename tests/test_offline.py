@@ -58,7 +58,7 @@ SWITCHES = (
     "DO_NOT_TRACK",
     "WANDB_MODE",
 )
-RECIPES = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt")
+RECIPES = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt", "grpo_korean")
 MODEL = str(SAMPLE_DIR / "tiny-ko")
 
 

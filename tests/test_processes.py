@@ -1,4 +1,7 @@
-"""Every recipe on two processes against one, each started as a user would, and what is left when one of them dies."""
+"""Every recipe on two processes against one, each started as a user would, and what is left when one of them dies.
+
+But for GRPO: TRL samples on each process by numbers of its own.
+"""
 
 import json
 import os

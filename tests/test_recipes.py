@@ -21,10 +21,13 @@ from trl_kochat.sample import embedded
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.py"))
 CONFIGS = Path(__file__).parent.parent / "recipes" / "configs"
+# Recipes that train on adapters which are there already.
+ADAPTERS = {"ppo_kochatgpt": "LoRA of stages 1 and 2", "grpo_korean": "LoRA of stage 1"}
 BEFORE_AND_AFTER = {
     "dpo": {"accuracy", "margin", "preferred", "logps_chosen", "repetition", "hanja", "latin", "eos_rate"},
     "sft": {"eval_loss", "repetition", "hanja", "latin", "eos_rate"},
     "reward": {"accuracy", "margin"},
+    "grpo": {"reward", "reward_speech_level", "reward_std", "kl", "eos_rate", "distinct", "hanja", "latin"},
     "ppo": {"reward", "reward_std", "kl", "eos_rate", "mean_length", "repetition", "hanja", "latin"},
 }
 
@@ -84,9 +87,7 @@ def test_a_misspelt_flag_is_refused_before_anything_is_loaded(recipe):
         recipe.main(["--lerning_rate", "1"])
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in RECIPES if path.stem != "ppo_kochatgpt"], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", [path for path in RECIPES if path.stem not in ADAPTERS], ids=lambda path: path.stem)
 def test_help_waits_neither_for_a_trainer_nor_for_what_draws_plots(path):
     code = (
         "import runpy, sys\n"
@@ -101,17 +102,40 @@ def test_help_waits_neither_for_a_trainer_nor_for_what_draws_plots(path):
     assert not {"matplotlib", "wandb", "trl.trainer.base_trainer"} & set(loaded.split())
 
 
-def test_ppo_refuses_to_shape_adapters_that_are_there_already(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("name", "adapters"), ADAPTERS.items())
+def test_adapters_that_are_there_already_are_not_shaped(monkeypatch, tmp_path, name, adapters):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="^--lora_r would have no effect: this trains on the LoRA of stages 1 and 2"):
-        load(next(path for path in RECIPES if path.stem == "ppo_kochatgpt")).main(["--preset", "cpu", "--lora_r", "4"])
+    with pytest.raises(ValueError, match=f"^--lora_r would have no effect: this trains on the {adapters}"):
+        load(next(path for path in RECIPES if path.stem == name)).main(["--preset", "cpu", "--lora_r", "4"])
+
+
+def test_grpo_takes_rloo_and_no_other_trainer(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    main = load(next(path for path in RECIPES if path.stem == "grpo_korean")).main
+    main(
+        [
+            "--preset",
+            "cpu",
+            "--trainer=rloo",
+            "--dry_run",
+            "--rewards",
+            "ends",
+            "reward_model",
+            "--reward_weights",
+            "1",
+            "2",
+        ]
+    )
+    assert "stopped before the first step" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--trainer dpo: there are grpo and rloo"):
+        main(["--preset", "cpu", "--trainer", "dpo"])
 
 
 def test_a_dry_run_says_what_would_run_and_stops(recipe, capsys, tmp_path):
     recipe.main(["--preset", "cpu", "--dry_run"])
     out = capsys.readouterr().out
     name = Path(recipe.__file__).stem
-    adapters = "LoRA of stages 1 and 2" if name == "ppo_kochatgpt" else f"LoRA r {values(recipe, 'cpu')['lora_r']}"
+    adapters = ADAPTERS.get(name) or f"LoRA r {values(recipe, 'cpu')['lora_r']}"
     assert out.startswith(f"{name}: preset cpu (as asked), tiny-ko, 4-bit {adapters} in float32, ")
     for text in ("rows:", "read,", "made,", "example 1", "example 2", "trainable parameters:", "stopped before"):
         assert text in out
@@ -139,7 +163,7 @@ def test_two_steps_leave_an_adapter_and_a_report(recipe, tmp_path):
         assert all(math.isfinite(value) for value in metrics[moment].values())
     lines = (tmp_path / "out" / "report" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     scores = [json.loads(line)["score"] for line in lines]
-    assert scores and all((score is not None) == (metrics["method"] in ("reward", "ppo")) for score in scores)
+    assert scores and all((score is not None) == (metrics["method"] in ("reward", "ppo", "grpo")) for score in scores)
     if metrics["method"] == "dpo":
         assert metrics["before"]["accuracy"] == 0.5  # the policy is its reference
     rows = metrics["rows"]

@@ -13,6 +13,9 @@ from trl_kochat.run.presets import preset_values
 RECIPES = sorted(path.stem for path in (Path(__file__).parent.parent / "recipes").glob("*.py"))
 
 
+ONLINE = ("ppo_kochatgpt", "grpo_korean")
+
+
 @pytest.fixture(params=RECIPES)
 def built(request, monkeypatch, tmp_path):
     """A recipe's trainer as its gpu preset builds it on a card without bf16, of the embedded model and rows."""
@@ -38,7 +41,7 @@ def built(request, monkeypatch, tmp_path):
     monkeypatch.setattr(run, "parse", parse_on_a_t4)
     monkeypatch.setattr(run.Run, "train", train)
     flags = ["--use_cpu", "--dry_run", "--report_to", "none"]
-    if request.param == "ppo_kochatgpt":
+    if request.param in ONLINE:
         flags += ["--sft_adapter", "tiny-ko-sft", "--reward_adapter", "tiny-ko-reward"]
     else:
         flags += ["--lora_target_modules", "all-linear", "--max_length", "128"]
@@ -56,7 +59,7 @@ def test_without_bf16_a_gpu_preset_computes_in_fp16_and_trains_in_float32(built)
     # Nothing that the card would have to emulate is left anywhere.
     assert not [name for name, parameter in parameters.items() if parameter.dtype == torch.bfloat16]
 
-    if built["recipe"] != "ppo_kochatgpt":  # its loss is taken on rollouts
+    if built["recipe"] not in ONLINE:  # whose loss is taken on rollouts
         trainer = built["trainer"]
         batch = next(iter(trainer.get_train_dataloader()))
         with torch.autocast("cpu", dtype=torch.float16):

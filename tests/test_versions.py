@@ -17,13 +17,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from transformers import TrainerCallback
-from trl import DPOConfig, ModelConfig, RewardConfig, SFTConfig
+from trl import DPOConfig, GRPOConfig, ModelConfig, RewardConfig, SFTConfig
 
 from trl_kochat import PPOConfig, PPOTrainer
 from trl_kochat.callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
 from trl_kochat.run.arguments import RecipeArguments
 from trl_kochat.run.presets import PRESETS, preset_values
-from trl_kochat.stages import StageArguments
+from trl_kochat.stages import GroupArguments, StageArguments
 from trl_kochat.versions import TESTED, newer_versions
 
 
@@ -289,6 +289,7 @@ CONFIGS = {
     "reward_kochatgpt": (RewardConfig, RecipeArguments),
     "dpo_orca": (DPOConfig, RecipeArguments),
     "ppo_kochatgpt": (PPOConfig, RecipeArguments, StageArguments),
+    "grpo_korean": (GRPOConfig, RecipeArguments, GroupArguments),
 }
 
 

@@ -1,5 +1,7 @@
 """What a recipe of stage 3 takes of the stages before it: the SFT adapter, the rewards, and prompts that fit."""
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,18 @@ class StageArguments:
     )
 
 
+@dataclass
+class GroupArguments(StageArguments):
+    """Flags of a recipe whose trainer compares several answers to one prompt."""
+
+    trainer: str = field(
+        default="grpo", metadata={"help": "grpo, or rloo; to be given on the command line, not in a file."}
+    )
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Longest prompt, in tokens with the template's; longer ones are cut."}
+    )
+
+
 def find_sft_adapter(run: Run) -> str:
     """The adapter of stage 1: the one given, that in `runs/sft_kochatgpt`, or on the cpu preset the embedded one.
 
@@ -49,8 +63,13 @@ def find_sft_adapter(run: Run) -> str:
     return _find_stage(run, "sft_kochatgpt", run.arguments.sft_adapter)
 
 
-def find_rewards(run: Run) -> list[str | Reward]:
+def find_rewards(run: Run, *, as_functions: bool = False) -> list[str | Reward]:
     """What `--rewards` names: functions, and the folder of the stage 2 adapter, found as that of stage 1 is.
+
+    Args:
+        run ([`Run`]): With [`StageArguments`].
+        as_functions (`bool`, *optional*, defaults to `False`): For a trainer that takes no folder of an adapter: it
+            becomes a function too.
 
     Raises:
         InputError: There is no such reward or adapter, or not one of `--reward_weights` for each.
@@ -58,17 +77,29 @@ def find_rewards(run: Run) -> list[str | Reward]:
     names, weights = run.arguments.rewards, run.config.reward_weights
     if weights is not None and len(weights) != len(names):
         raise InputError(f"{len(weights)} --reward_weights for {len(names)} --rewards; give one for each.")
-    return [
-        _find_stage(run, "reward_kochatgpt", run.arguments.reward_adapter)
-        if name == REWARD_ADAPTER
-        else get_reward(name, run.tokenizer)
-        for name in names
-    ]
+    rewards: list[str | Reward] = []
+    for name in names:
+        if name != REWARD_ADAPTER:
+            rewards.append(get_reward(name, run.tokenizer))
+            continue
+        folder = _find_stage(run, "reward_kochatgpt", run.arguments.reward_adapter)
+        rewards.append(_scored_by(folder, run) if as_functions else folder)
+    return rewards
 
 
-def as_function(reward: str | Reward, run: Run) -> Reward:
-    """A reward for a trainer that takes functions: the folder of a reward adapter becomes one."""
-    return reward_model(reward, run.tokenizer) if isinstance(reward, str) else reward
+def _scored_by(folder: str, run: Run) -> Reward:
+    size, in_4bit = run.config.per_device_train_batch_size, run.model_args.load_in_4bit
+    return reward_model(folder, run.tokenizer, batch_size=size, load_in_4bit=in_4bit)
+
+
+def is_rloo(argv: Sequence[str] | None) -> bool:
+    """Whether the command line asks for `--trainer rloo`: which settings there are, hangs on it."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--trainer", default="grpo")
+    trainer = early.parse_known_args(argv)[0].trainer
+    if trainer not in ("grpo", "rloo"):
+        raise InputError(f"--trainer {trainer}: there are grpo and rloo.")
+    return bool(trainer == "rloo")
 
 
 def going_on_with(adapter: str, run: Run) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from transformers import BitsAndBytesConfig, TrainerCallback, TrainerControl, Tr
 
 from trl_kochat.callbacks import KoreanSamplesCallback, RunReportCallback
 from trl_kochat.callbacks.samples import summarize
+from trl_kochat.errors import InputError
 from trl_kochat.measure.generate import COURSE_PROMPTS
 from trl_kochat.report import Sample, read_samples
 
@@ -258,3 +259,15 @@ def test_no_round_comes_right_before_the_last(steps_of_run, rounds):
     for state.global_step in range(1, steps_of_run + 1):
         callback.on_step_end(args, state, control)
     assert asked == [0, *rounds]
+
+
+def test_answers_are_kept_where_their_score_cannot_be_had(tmp_path):
+    def score(prompts, answers):
+        raise InputError("relevance needs a column 'reference'")
+
+    callback = KoreanSamplesCallback(max_new_tokens=4, score=score)
+    trainer = sft_trainer(tmp_path, max_steps=1, callbacks=[callback])
+    trainer.train()
+    assert all(sample.score is None for sample in kept(tmp_path)) and kept(tmp_path)
+    (said,) = {entry["health/message"] for entry in trainer.state.log_history if "health/code" in entry}
+    assert said.startswith("Scoring the samples failed, and training goes on: relevance needs a column")

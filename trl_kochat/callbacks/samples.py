@@ -165,7 +165,7 @@ class KoreanSamplesCallback(TrainerCallback):
         with looking("A round of samples", state):
             tokenizer = self._tokenizer or tokenizer_of(processing_class)
             with measuring(model):
-                samples, numbers = self._answers(model_in(model), tokenizer, step)
+                samples, numbers = self._answers(model_in(model), tokenizer, state)
         if args.world_size > 1:  # every process says what the first one does, so that all of them judge alike
             said: list[Any] = [samples, numbers]
             broadcast_object_list(said)
@@ -193,12 +193,12 @@ class KoreanSamplesCallback(TrainerCallback):
         self._printed = answers
 
     def _answers(
-        self, model: Any, tokenizer: PreTrainedTokenizerBase, step: int
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, state: TrainerState
     ) -> tuple[list[Sample], dict[str, float]]:
         """The answers to show, and the means over all."""
         inner = model.get_base_model() if isinstance(model, PeftModel) else model
         if not isinstance(inner, GenerationMixin):
-            scored = self._score_rows(model, tokenizer, step)
+            scored = self._score_rows(model, tokenizer, state.global_step)
             return scored, summarize(scored)
         positions = max_positions(model)
         room = None if positions is None else positions - self._generation["max_new_tokens"]
@@ -207,11 +207,12 @@ class KoreanSamplesCallback(TrainerCallback):
         answers = generate_answers(model, tokenizer, prompts, **self._generation)
         scores: Sequence[float | None] = [None] * len(answers)
         if self.score is not None:
-            given = self.score(prompts, [answer.text for answer in answers])
-            scores = [None if score is None else float(score) for score in given]
+            with looking("Scoring the samples", state):  # a reward may need a column that these prompts do not have
+                given = self.score(prompts, [answer.text for answer in answers])
+                scores = [None if score is None else float(score) for score in given]
         samples = [
             Sample(
-                step=step,
+                step=state.global_step,
                 prompt=prompt,
                 answer=answer.text,
                 ended=answer.ended,

@@ -1,6 +1,6 @@
 """What a model says and scores: answers, scores, log-probabilities, and the measures of a run.
 
-[`answers`], [`pairs`], [`scores`] and [`policy`] are what `RunReportCallback(evaluate=...)` takes:
+[`answers`], [`pairs`], [`scores`], [`policy`] and [`rewarded`] are what `RunReportCallback(evaluate=...)` takes:
 
 ```python
 trainer = DPOTrainer(...)
@@ -8,7 +8,8 @@ trainer.add_callback(RunReportCallback(evaluate=measure.pairs(trainer, held_out)
 ```
 """
 
-from .evaluate import answers, pairs, policy, scores
+from .evaluate import answers, pairs, policy, rewarded, scores
+from .rewarded import score
 
 
-__all__ = ["answers", "pairs", "policy", "scores"]
+__all__ = ["answers", "pairs", "policy", "rewarded", "score", "scores"]

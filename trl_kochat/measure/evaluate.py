@@ -1,6 +1,6 @@
 """What a stage is judged by, before and after: the same measures on the same held-out rows.
 
-[`pairs`], [`answers`], [`scores`] and [`policy`] make of a trainer and held-out rows what
+[`pairs`], [`answers`], [`scores`], [`policy`] and [`rewarded`] make of a trainer and held-out rows what
 `RunReportCallback(evaluate=...)` takes, a function of the model; the `evaluate_...` functions are those measures by
 themselves. Numbers go into the report's table, lists into its histograms; a list `NAME_by_row` is what each row adds to
 the measure `NAME`, its mean, by which the report knows how sure it is.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress
 from random import Random
+from statistics import pstdev
 from typing import Any
 
 import torch
@@ -24,7 +25,9 @@ from ..errors import InputError
 from ..models import eval_mode, max_positions
 from ..text.diversity import ratio_by_row
 from .answers import Measured, evaluate_answers, means_of
+from .generate import encode_prompts, generate_answers
 from .logps import sequence_logps
+from .rewarded import rewards_of
 from .score import score_ids
 
 
@@ -81,6 +84,14 @@ def policy(trainer: Trainer, *, max_rows: int = MAX_ROWS) -> Callable[[Model], M
     prompts: Any = trainer.eval_dataset
     prompts = prompts.select(_chosen(len(prompts), max_rows))
     return lambda model: evaluate_ppo(trainer, prompts) | evaluate_answers(model, tokenizer, list(prompts))
+
+
+def rewarded(trainer: Trainer, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
+    """Measure a GRPOTrainer or RLOOTrainer: [`evaluate_rewards`] on at most `max_rows` of its held-out prompts, always the
+    same, and greedy answers to them."""
+    tokenizer, _ = _tokenizer_and_length(trainer)
+    rows = _some(trainer.eval_dataset, max_rows)
+    return lambda model: evaluate_rewards(trainer, model, rows) | evaluate_answers(model, tokenizer, rows)
 
 
 def _tokenizer_and_length(trainer: Trainer) -> tuple[PreTrainedTokenizerBase, int | None]:
@@ -292,3 +303,40 @@ def evaluate_ppo(trainer: Trainer, prompts: Any = None) -> Measured:
     score, kept, kl = trainer.eval_measures[:, :3].T  # type: ignore[attr-defined]
     by_row = {"reward": score[kept.bool()].tolist(), "kl": kl.tolist() if "eval_kl" in metrics else []}
     return means_of({name: values for name, values in by_row.items() if values}) | measured | {"n": len(score)}
+
+
+def evaluate_rewards(trainer: Any, model: Model, rows: Sequence[Mapping[str, Any]]) -> Measured:
+    """Sampled answers to held-out prompts under the rewards of a GRPOTrainer or RLOOTrainer, with the same random numbers
+    every time.
+
+    Returns:
+        `reward` (the weighted sum) and `reward_std` (over the prompts), `reward_NAME` for each of several functions, and
+        `kl` (nats a completion) where `beta` gives the trainer a reference and the policy is an adapter.
+    """
+    args, tokenizer = trainer.args, trainer.processing_class
+    answers = generate_answers(
+        model,
+        tokenizer,
+        prompts := [row["prompt"] for row in rows],
+        max_new_tokens=args.max_completion_length,
+        batch_size=args.per_device_train_batch_size,
+        seed=args.seed,
+        do_sample=True,
+        **{name: getattr(args, name) for name in ("temperature", "top_k", "top_p")},
+    )
+    given = rewards_of(trainer, rows, [answer.text for answer in answers], [answer.ids for answer in answers])
+    names = {name: f"reward_{name}" for name in given} if len(given) > 2 else {}
+    by_row = {
+        (names | {"reward": "reward"}).get(name, ""): [score for score in scores if score is not None]
+        for name, scores in given.items()
+    }
+    if args.beta and isinstance(model, PeftModel):
+        asked = encode_prompts(tokenizer, prompts)
+        pairs = [([*ids, *answer.ids], len(ids)) for ids, answer in zip(asked, answers, strict=True)]
+        policy_logps = _logps(model, tokenizer, pairs)
+        with _as_reference(model):
+            ref_logps = _logps(model, tokenizer, pairs)
+        by_row["kl"] = [(p - r).sum().item() for p, r in zip(policy_logps, ref_logps, strict=True)]
+    measured = means_of({name: values for name, values in by_row.items() if name and values})
+    spread = {"reward_std": pstdev(by_row["reward"])} if by_row["reward"] else {}
+    return measured | spread | {"n": len(rows)}

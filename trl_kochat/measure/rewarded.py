@@ -1,0 +1,61 @@
+"""What the rewards of a GRPOTrainer or RLOOTrainer say of answers that it did not sample itself."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from transformers import Trainer
+
+from ..encode import as_turns, encode_texts, end_token_ids
+from ..errors import InputError
+
+
+def score(trainer: Trainer) -> Callable[[Sequence[Any], Sequence[str]], list[float | None]]:
+    """`KoreanSamplesCallback(score=...)` of a GRPOTrainer or RLOOTrainer: the weighted sum of its rewards.
+
+    Answers count as ended, and reward functions get no columns of the dataset.
+    """
+    tokenizer: Any = trainer.processing_class
+    end = end_token_ids(tokenizer)[:1]
+
+    def score_answers(prompts: Sequence[Any], answers: Sequence[str]) -> list[float | None]:
+        rows = [{"prompt": as_turns(prompt, "user")} for prompt in prompts]
+        ids = [[*row, *end] for row in encode_texts(tokenizer, answers, add_special_tokens=False)]
+        return rewards_of(trainer, rows, answers, ids)["reward"]
+
+    return score_answers
+
+
+def rewards_of(
+    trainer: Any, rows: Sequence[Mapping[str, Any]], answers: Sequence[str], completion_ids: Sequence[Sequence[int]]
+) -> dict[str, list[float | None]]:
+    """What each reward function gives, by its name, and their weighted sum, `reward`.
+
+    `None` stands where a function says nothing, and in the sum where none says anything.
+
+    Raises:
+        InputError: A reward is a model and no function.
+    """
+    functions = dict(zip(trainer.reward_func_names, trainer.reward_funcs, strict=True))
+    for name, function in functions.items():
+        if isinstance(function, nn.Module):
+            raise InputError(
+                f"The reward {name} is a model: give it as a function, trl_kochat.rewards.reward_model(folder)."
+            )
+    turns = [not isinstance(row["prompt"], str) for row in rows]
+    given = {
+        **{key: [row[key] for row in rows] for key in rows[0] if key not in ("prompt", "completion")},
+        "prompts": [row["prompt"] for row in rows],
+        "completions": [
+            as_turns(text, "assistant") if in_turns else text for text, in_turns in zip(answers, turns, strict=True)
+        ],
+        "completion_ids": completion_ids,
+        "trainer_state": trainer.state,
+    }
+    by_name = {name: list(function(**given)) for name, function in functions.items()}
+    weights = dict(zip(by_name, trainer.reward_weights.tolist(), strict=True))
+    sums: list[float | None] = []
+    for scores in zip(*by_name.values(), strict=True):
+        parts = [weights[name] * one for name, one in zip(by_name, scores, strict=True) if one is not None]
+        sums.append(sum(parts) if parts else None)
+    return {**by_name, "reward": sums}
