@@ -231,6 +231,49 @@ def test_template_that_never_stops(tokenizer):
     assert finding.severity == "warning" and "Nothing teaches" in finding.message
 
 
+def test_an_end_that_only_the_next_question_writes_is_none(tokenizer):
+    between = "{% if m['role'] == 'assistant' and not loop.last %}</s>{% endif %}"
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}" + between + "{% endfor %}"
+    finding = by_code(check_tokenizer(tokenizer))["template_stop"]
+    assert finding.severity == "warning" and "only where another question follows" in finding.message
+
+
+def test_a_template_whose_answers_open_by_themselves(tokenizer):
+    tokenizer.chat_template = PLAIN_TEMPLATE.replace("add_generation_prompt", "false")
+    finding = by_code(check_tokenizer(tokenizer))["template_opens_nothing"]
+    assert finding.severity == "warning" and finding.measured["missing"] == "assistant"
+    # As Llama 2 and Mistral have it, there is nothing to write.
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %} "
+        "{{ m['content'] }}</s>{% endif %}{% endfor %}"
+    )
+    assert not {code for code in by_code(check_tokenizer(tokenizer)) if code.startswith("template_opens")}
+
+
+@pytest.mark.parametrize(
+    ("switch", "way_out"),
+    [("true", "set_chat_template"), ("enable_thinking is undefined or enable_thinking", '{"enable_thinking": false}')],
+)
+def test_a_template_that_asks_for_what_is_not_trained(tokenizer, switch, way_out):
+    asks = f"{{{{- 'assistant\\n' + ('<think>' if {switch} else '') -}}}}"
+    tokenizer.chat_template = PLAIN_TEMPLATE.replace("{{- 'assistant\\n' -}}", asks)
+    finding = by_code(check_tokenizer(tokenizer))["template_opens_otherwise"]
+    assert finding.severity == "warning" and finding.measured == {"asked": "<think>", "trained": ""}
+    assert way_out in finding.message
+
+
+@pytest.mark.parametrize("form", ["%d %b %Y", "%Y-%m-%d", "%Y년 %m월 %d일"])
+def test_a_template_that_writes_the_day(tokenizer, form):
+    tokenizer.chat_template = f"{{{{ strftime_now('{form}') }}}}: " + PLAIN_TEMPLATE
+    finding = by_code(check_tokenizer(tokenizer))["template_date"]
+    assert finding.severity == "warning" and "Write one into it" in finding.message
+    given = f"{{% set day = date_string if date_string is defined else strftime_now('{form}') %}}{{{{ day }}}}\n"
+    tokenizer.chat_template = given + PLAIN_TEMPLATE
+    assert '{"date_string": ...}' in by_code(check_tokenizer(tokenizer))["template_date"].message
+    tokenizer.chat_template = "Today Date: 26 Jul 2024\n" + PLAIN_TEMPLATE
+    assert by_code(check_tokenizer(tokenizer))["template_date"].severity == "info"
+
+
 def test_template_with_a_system_text_of_its_own(tmp_path, tokenizer):
     assert "template_adds_system" not in by_code(check_tokenizer(tokenizer))
     finding = by_code(check_tokenizer(load(qwen_like(tmp_path))))["template_adds_system"]

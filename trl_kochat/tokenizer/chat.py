@@ -3,6 +3,8 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
 
 from ..encode import render
 from ..errors import InputError
@@ -18,6 +20,10 @@ _TURNS = (
     {"role": "assistant", "content": _ASSISTANT},
     {"role": "user", "content": _USER_2},
 )
+_DATE = re.compile(
+    r"\b(?:\d{4}-\d\d-\d\d|\d{4}년 \d\d월 \d\d일|\d\d [A-Z][a-z]{2,8} \d{4}|[A-Z][a-z]{2,8} \d\d, \d{4})"
+)
+_DATE_FORMS = ("%Y-%m-%d", "%Y년 %m월 %d일", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
 
 
 def check_template(examined: ExaminedTokenizer) -> Iterator[Finding]:
@@ -33,6 +39,8 @@ def check_template(examined: ExaminedTokenizer) -> Iterator[Finding]:
     try:
         conversation = _render(examined, _TURNS)
         prompt = _render(examined, _TURNS[:1])
+        answered = _render(examined, _TURNS[:2])
+        render(tokenizer, _TURNS[:1], generation=True)
     except InputError as error:
         yield Finding(
             "template_fails", "error", f"The chat template does not render a conversation: {cut(str(error), 300)}"
@@ -49,7 +57,9 @@ def check_template(examined: ExaminedTokenizer) -> Iterator[Finding]:
         )
         return
     frame = conversation.partition(_ASSISTANT)[2].partition(_USER_2)[0]  # end of an answer, start of a question
-    yield from _check_stop(examined, frame)
+    yield from _check_stop(examined, frame, answered.partition(_ASSISTANT)[2])
+    yield from _check_opening(examined)
+    yield from _check_date(examined, prompt)
     yield from _check_own_system(examined, prompt, frame)
     yield from _check_given_system(examined)
     yield from _check_bos(examined, prompt)
@@ -59,30 +69,97 @@ def _render(examined: ExaminedTokenizer, messages: Sequence[dict[str, str]]) -> 
     return render(examined.tokenizer, messages)
 
 
-def _check_stop(examined: ExaminedTokenizer, frame: str) -> Iterator[Finding]:
+def _check_stop(examined: ExaminedTokenizer, frame: str, end: str) -> Iterator[Finding]:
+    """
+    Args:
+        frame (`str`): What stands between an answer and the next question.
+        end (`str`): What stands behind the last answer, which is the one that is trained on.
+    """
     eos = examined.tokenizer.eos_token
-    if eos is None or eos in frame:
+    if eos is None or eos in end:
         return
-    # The first added token after the answer, before the next turn opens.
-    stop = min((token for token in examined.added if token in frame), key=frame.index, default=None)
+    stop = min((token for token in examined.added if token in end), key=end.index, default=None)
     severity: Severity
     if stop is not None and examined.vocab[stop] in examined.generation_eos_ids:
         severity, way_out = "info", "The model's generation_config stops there, trainers that add EOS do not."
+    elif stop is not None:
+        severity, way_out = "warning", f"Train with SFTConfig(eos_token={stop!r})."
     else:
-        severity, way_out = (
-            "warning",
-            (
-                f"Train with SFTConfig(eos_token={stop!r})."
-                if stop
-                else "Nothing teaches the model to stop; load_tokenizer writes EOS there if it can."
-            ),
-        )
+        seen = " It stands only where another question follows." if eos in frame else ""
+        severity = "warning"
+        way_out = f"Nothing teaches the model to stop; load_tokenizer writes EOS there if it can.{seen}"
     yield Finding(
         "template_stop",
         severity,
-        f"The chat template ends an answer with {stop or repr(frame[:20])}, and eos_token is {eos}. {way_out}",
+        f"The chat template ends an answer with {stop or repr(end[:20])}, and eos_token is {eos}. {way_out}",
         measured={"stop": stop, "eos": eos},
     )
+
+
+def _check_opening(examined: ExaminedTokenizer) -> Iterator[Finding]:
+    """Whether what opens an answer when the model is asked is what opened the answers that it was trained on."""
+    prompt, opened, trained = _openings(examined)
+    missing = trained.removeprefix(opened).strip()
+    if trained.startswith(opened):
+        if opened == prompt and missing:
+            yield Finding(
+                "template_opens_nothing",
+                "warning",
+                f"add_generation_prompt writes nothing, and an answer begins with {cut(missing)!r}: asked, the model has "
+                "to write that itself. Take a template that writes it: set_chat_template(tokenizer, 'ko_instruct').",
+                measured={"missing": missing},
+            )
+        return
+    same = len(os.path.commonprefix([opened, trained]))
+    way_out = "Take a template that opens both alike: set_chat_template(tokenizer, 'ko_instruct')."
+    if "enable_thinking" in str(examined.tokenizer.chat_template):
+        _, without, answer = _openings(examined, enable_thinking=False)
+        if answer.startswith(without):
+            way_out = 'Rows with a column chat_template_kwargs, {"enable_thinking": false}, open both alike.'
+    yield Finding(
+        "template_opens_otherwise",
+        "warning",
+        f"Asked, the model reads {opened[same:][:40]!r} where its training rows have {trained[same:][:40]!r}: it is asked "
+        f"for what it was not trained on. {way_out}",
+        measured={"asked": opened[same:], "trained": trained[same:]},
+    )
+
+
+def _openings(examined: ExaminedTokenizer, **kwargs: Any) -> tuple[str, str, str]:
+    """A question as it is written, as it is asked, and as it stands before its answer."""
+    asked, answered = _TURNS[:1], _TURNS[:2]
+    return (
+        render(examined.tokenizer, asked, **kwargs),
+        render(examined.tokenizer, asked, generation=True, **kwargs),
+        render(examined.tokenizer, answered, **kwargs).partition(_ASSISTANT)[0],
+    )
+
+
+def _check_date(examined: ExaminedTokenizer, prompt: str) -> Iterator[Finding]:
+    dates = _DATE.findall(prompt)
+    today = {date.today().strftime(form) for form in _DATE_FORMS}
+    of_today = next((written for written in dates if written in today), None)
+    if of_today:
+        read = "date_string" in str(examined.tokenizer.chat_template)
+        way_out = (
+            'Rows with a column chat_template_kwargs, {"date_string": ...}, keep one.'
+            if read
+            else "Write one into it."
+        )
+        yield Finding(
+            "template_date",
+            "warning",
+            f"The chat template writes the date of the day, {of_today!r}: tomorrow the model is asked with another prompt "
+            f"than it was trained on. {way_out}",
+            measured={"date": of_today, "today": True},
+        )
+    elif dates:
+        yield Finding(
+            "template_date",
+            "info",
+            f"The chat template writes a date, {dates[0]!r}, whatever the day is.",
+            measured={"date": dates[0], "today": False},
+        )
 
 
 def _check_own_system(examined: ExaminedTokenizer, prompt: str, frame: str) -> Iterator[Finding]:
