@@ -133,3 +133,15 @@ def test_good_and_bad_answers_are_not_learned_alike(label, name):
 @pytest.mark.parametrize("label", ["일상", "2", 2, None, ""])
 def test_another_label_is_only_counted(label):
     assert len(format_dataset([{"prompt": "가", "completion": "나", "label": label}], "kochatgpt_sft")) == 1
+
+
+@pytest.mark.parametrize("row", [{"image": "a.png"}, {"images": ["a.png"], "id": 1}, {"audio": {"path": "a.wav"}}])
+@pytest.mark.parametrize("answer", [{"completion": "네"}, {"chosen": "네", "rejected": "아니요"}, {}])
+def test_pictures_and_sounds_are_refused_with_the_row(row, answer):
+    rows = [{"prompt": "안녕?", **answer}, {"prompt": "이건 뭐야?", **answer, **row}]
+    name = next(iter(row))
+    with pytest.raises(
+        ValueError, match=rf"Row 1 .*column '{name}' is .*only text can be trained on.*--columns {name}="
+    ):
+        format_dataset(rows)
+    assert len(format_dataset([{**rows[0], name: None}, rows[1]], columns={name: ""})) == 2

@@ -54,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUT", help="folder for TRL, or a file that ends in .jsonl or .parquet")
     add_formatter_arguments(parser)
     add_clean_argument(parser)
+    parser.add_argument(
+        "--type",
+        choices=("preference", "unpaired_preference"),
+        help="make pairs of answers marked good or bad, or mark the answers of pairs",
+    )
     parser.add_argument("--split", default="train", help="split to read of a dataset on the Hub (default: train)")
     parser.add_argument(
         "--eval_fraction",
@@ -136,7 +141,28 @@ def convert(source: str, args: argparse.Namespace, columns: Mapping[str, str]) -
     for finding in check_rows(rows):
         if finding.severity != "info":
             print(printable(str(finding)))
-    return Converted(source, formatter.type or row_type(set(rows.column_names))[0], rows)  # type: ignore[arg-type]
+    kind = formatter.type or row_type(set(rows.column_names))[0]
+    return of_type(Converted(source, kind, rows), args.type)  # type: ignore[arg-type]
+
+
+def of_type(part: Converted, asked: str | None) -> Converted:
+    """The rows as pairs, or as answers marked good or bad, where they are the other.
+
+    Raises:
+        ValueError: They are neither.
+    """
+    from ..data.pairs import paired, unpaired
+
+    if asked in (None, part.type):
+        return part
+    if part.type == "preference":
+        return part._replace(type=asked, rows=unpaired(part.rows))
+    if part.type != "unpaired_preference":
+        raise InputError(f"{part.source} gives {part.type} rows; of those --type {asked} makes nothing.")
+    rows, dropped = paired(part.rows)
+    told = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "nothing"
+    print(f"{part.source}: {len(rows):,} pairs, left out: {told}")
+    return part._replace(type=asked, rows=rows)
 
 
 def joined(parts: list[Converted]) -> "Dataset":

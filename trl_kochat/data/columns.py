@@ -14,6 +14,8 @@ from .rows import Row
 TELLING = frozenset({"label", "kto_tag", "system", "system_prompt", "history", "tools", "context"})
 # Types whose rows hold one answer to be learned, whatever a label says of it.
 ANSWERS_ALONE = ("prompt_completion", "language_modeling")
+# What is seen or heard, and what no text model learns from.
+MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _LABELS = ("true", "false", "0", "1")
 
 
@@ -115,6 +117,16 @@ def renamed(row: Row, columns: Mapping[str, str]) -> Row:
             f"columns {listed(olds)} would all be {shown(twice)}; give each a name of its own, or none to leave it out"
         )
     return made
+
+
+def refuse_media(row: Row, unread: Iterable[Any]) -> None:
+    """Raise `ValueError` for a row that asks about a picture or a sound."""
+    for name in MEDIA:
+        if name in unread:
+            raise InputError(
+                f"column {name!r} is {shown(row[name])}, and only text can be trained on here: leave rows with pictures and "
+                f"sounds out, or the column, where the texts stand without it: --columns {name}="
+            )
 
 
 def refuse_unread_label(row: Row, unread: Iterable[Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import InputError
 from ..text.shown import cut, listed, shown
-from .columns import ANSWERS_ALONE, TELLING, TrackedRow, check_columns, refuse_unread_label, renamed
+from .columns import ANSWERS_ALONE, TELLING, TrackedRow, check_columns, refuse_media, refuse_unread_label, renamed
 from .formatters.registry import Formatter, detect_formatter, formatter_of, get_formatter
 from .rows import Row, RowCounts, Rows
 from .split import HELD_OUT
@@ -71,6 +71,7 @@ def _format_row(work: _Work, number: int, raw_row: Row, counts: RowCounts) -> li
                 raise InputError(f"{formatter.name} made a column {shown(column)} of it; columns are named by texts")
         rows = _with_carried(rows, row)
         unread = tracked.unread().keys() - {column for made in rows for column in made}
+        refuse_media(row, unread)
         if formatter.type in ANSWERS_ALONE:
             refuse_unread_label(row, unread)
     except (AttributeError, LookupError, TypeError, ValueError) as error:

@@ -1,6 +1,7 @@
 """Messages in the spellings that files have, as TRL's `{"role", "content"}`, and the rows that are made of them."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ ROLES = {
     "system": "system",
     **dict.fromkeys(("tool", "observation"), "tool"),
 }
+_WRITTEN_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 _WHO, _WHAT = ("role", "from", "speaker"), ("content", "value", "text")
 # After whom the assistant speaks.
 ASKS = ("user", "tool")
@@ -83,8 +85,19 @@ def _message(given: Mapping[str, Any], column: str) -> dict[str, Any]:
     return {"role": role, "content": content, **about_tools}
 
 
+def written_turns(text: str) -> Messages:
+    """The turns of a text that has the form of HH-RLHF, `\\n\\nHuman: ... \\n\\nAssistant: ...`; none of any other."""
+    if not _WRITTEN_TURN.match(text):
+        return []
+    _, *turns = _WRITTEN_TURN.split(text)
+    said_by = [(ROLES[who.lower()], turn.strip()) for who, turn in zip(turns[::2], turns[1::2], strict=True)]
+    if said_by[-1] == ("assistant", ""):  # opened, for an answer in another column
+        said_by.pop()
+    return [{"role": role, "content": content} for role, content in said_by]
+
+
 def turns_of(row: Row, column: str, role: str) -> Messages:
-    """What a column holds as messages; a text is one turn of `role`.
+    """What a column holds as messages; a text is one turn of `role`, or the turns of the user that it holds (HH-RLHF).
 
     Raises:
         ValueError: It holds neither text nor messages.
@@ -92,7 +105,8 @@ def turns_of(row: Row, column: str, role: str) -> Messages:
     value = row.get(column)
     if isinstance(value, list | Mapping):
         return messages_of(value, column)
-    return said(role, text_of(row, column))
+    text = text_of(row, column)
+    return (written_turns(text) if role == "user" else []) or said(role, text)
 
 
 def with_system(row: Row, prompt: Messages) -> Messages:

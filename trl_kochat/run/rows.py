@@ -41,7 +41,7 @@ TRAINED_BY = {
     "prompt_completion": "trl-kochat sft",
     "language_modeling": "trl-kochat sft",
     "preference": "trl-kochat dpo or reward",
-    "unpaired_preference": "trl kto, after trl-kochat convert",
+    "unpaired_preference": "trl kto, after trl-kochat convert (which makes pairs with --type preference)",
     "prompt_only": "trl-kochat ppo",
 }
 

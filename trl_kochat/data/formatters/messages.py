@@ -11,7 +11,10 @@ ANSWERED = Rows(dropped=["no_question"])
 
 def _conversation(row: Row) -> Messages:
     (column,) = first_columns(row, COLUMNS)
-    return with_system(row, messages_of(row.get(column), column))
+    turns = row.get(column)
+    if isinstance(turns, list) and turns and all(isinstance(text, str) for text in turns):  # LIMA: a question first
+        turns = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(turns)]
+    return with_system(row, messages_of(turns, column))
 
 
 @formatter("messages", type="prompt_completion", columns=COLUMNS)
