@@ -74,6 +74,16 @@ DPO = {
 REWARD = {"loss": ramp(0.7, 0.3), "accuracy": ramp(0.5, 0.9), "margin": ramp(0, 2), "grad_norm": constant(1.0)}
 SFT = {"loss": ramp(3, 1), "entropy": ramp(3, 0.1), "mean_token_accuracy": ramp(0.3, 0.7), "grad_norm": constant(1.0)}
 
+# As TRL's GRPOTrainer logs it: KL is in nats a token.
+GRPO = PPO | {
+    "kl": ramp(0, 0.3),
+    "frac_reward_zero_std": ramp(0.1, 0.95),
+    "rewards/speech_level/mean": ramp(0.4, 0.95),
+    "rewards/speech_level/std": constant(0.4),
+    "rewards/ends/mean": ramp(0.95, 0.94),
+    "rewards/ends/std": constant(0.02),
+}
+
 HEALTHY = {
     "sft": (merged(logged(**SFT), rounds(repetition=ramp(0.5, 0.0), eos_rate=ramp(0, 1))), {"answer_length": 20.0}),
     # From a base that knows no question, by way of one answer for many, to one that answers.
@@ -91,6 +101,7 @@ HEALTHY = {
     "reward": (logged(**REWARD), {"rows_cut": None}),
     "dpo": (merged(logged(**DPO), rounds(latin=ramp(0.3, 0.25))), {"beta": 0.1, "rows_cut": 0.02, "max_length": 512}),
     "ppo": (merged(logged(**PPO), rounds(distinct=ramp(1.0, 0.85))), {}),
+    "grpo": (merged(logged(**GRPO), rounds(distinct=ramp(1.0, 0.9))), {}),
 }
 
 BAD = {
@@ -107,6 +118,17 @@ BAD = {
     ),
     "KL that runs away": ("kl_too_large", logged(**PPO | {"kl": ramp(0, 60)}), {}),
     "KL beyond a bound of one's own": ("kl_too_large", logged(**PPO), {"max_kl": 5.0}),
+    "KL a token that runs away": ("kl_too_large", logged(**GRPO | {"kl": ramp(0, 2)}), {}),
+    "groups that are all alike": (
+        "no_signal",
+        logged(**GRPO | {"frac_reward_zero_std": constant(0.97), "reward": constant(0.1)}),
+        {},
+    ),
+    "a reward had at the expense of another": (
+        "reward_traded",
+        logged(**GRPO | {"rewards/ends/mean": ramp(0.95, 0.4)}),
+        {},
+    ),
     "entropy that collapses": ("entropy_collapse", logged(**PPO | {"entropy": ramp(2.0, 0.01)}), {}),
     "reward for length": ("reward_hacking", logged(**PPO | {"completions/mean_length": ramp(28, 120)}), {}),
     "reward for repetition": ("reward_hacking", merged(logged(**PPO), rounds(repetition=ramp(0.02, 0.9))), {}),

@@ -29,8 +29,10 @@ class HealthGuardCallback(TrainerCallback):
     | `rows_cut` | half of the training rows or more lose their end to `max_length` |
     | `kl_too_large` | KL to the reference is above `max_kl` |
     | `entropy_collapse` | an online policy says the same every time |
+    | `no_signal` | GRPO, RLOO: nearly all groups get one and the same reward, and the reward has not risen |
     | `reward_hacking` | reward rises while completions double in length or begin to repeat themselves |
     | `reward_without_variety` | reward rises while fewer of the sampled answers differ |
+    | `reward_traded` | the sum of several rewards rises, and one of them falls |
     | `same_answer` | many different prompts get the same answer |
     | `own_answer_at_chance` | answers have lost touch with their questions |
     | `repetition_rises` | the sampled answers repeat themselves more than before training |

@@ -4,6 +4,7 @@ Thresholds without a source are ours, set so that the healthy runs of the recipe
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from statistics import fmean
@@ -12,6 +13,7 @@ from typing import Any
 
 # Logged values that a rule takes together, so that a single noisy batch says nothing.
 WINDOW = 3
+_REWARD = re.compile(r"rewards/.+/mean")
 
 
 class Log:
@@ -58,6 +60,10 @@ class Log:
     def values(self, key: str) -> list[float]:
         return self._values.get(key, [])
 
+    def reward_names(self) -> list[str]:
+        """Of the reward functions that were logged each by itself."""
+        return [key[len("rewards/") : -len("/mean")] for key in self._values if _REWARD.fullmatch(key)]
+
     def first(self, key: str) -> float | None:
         """Mean of the first window; `None` until there are two windows that do not overlap."""
         values = self.values(key)
@@ -66,6 +72,23 @@ class Log:
     def last(self, key: str) -> float | None:
         values = self.values(key)
         return fmean(values[-WINDOW:]) if len(values) >= WINDOW else None
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether GRPO or RLOO writes the log, which compare the answers to one prompt."""
+        return bool(self.values("frac_reward_zero_std"))
+
+    @property
+    def kl_weight(self) -> str:
+        """The setting that holds the policy near its reference."""
+        return "beta" if self.in_groups else "kl_coef"
+
+    def reward_rose(self) -> tuple[float, float] | None:
+        """Start and present level of a reward that rose by half of its spread or more."""
+        first, last, spread = self.first("reward"), self.last("reward"), self.values("reward_std")
+        if first is None or last is None or not last > first + 0.5 * (spread[0] if spread else 0.0):
+            return None
+        return first, last
 
     def rose(self, key: str, rounds: int = 2) -> tuple[float, float] | None:
         """Start and present level of what is measured rarely: the first value against the mean of the last rounds."""
@@ -93,11 +116,14 @@ def not_finite(log: Log) -> str | None:
 
 def kl_too_large(log: Log) -> str | None:
     kl = log.last("kl")
+    if kl is not None and log.in_groups:  # in nats a token
+        kl *= log.last("completions/mean_length") or 1.0
     if kl is None or not kl > log.max_kl:
         return None
     return (
         f"KL to the reference is {kl:.1f} nats a completion, above {log.max_kl:g}: the model has left the text that the "
-        "reward model knows. Raise kl_coef, lower learning_rate, or set kl_target."
+        f"reward model knows. Raise {log.kl_weight}, lower learning_rate"
+        + (", or take fewer steps." if log.in_groups else ", or set kl_target.")
     )
 
 
@@ -110,17 +136,45 @@ def entropy_collapse(log: Log) -> str | None:
         return None
     return (
         f"Entropy fell from {first:.2f} to {last:.3f} nats a token: the model writes the same answer every time and "
-        "explores no more. Raise kl_coef or temperature, lower learning_rate, or take fewer num_ppo_epochs."
+        f"explores no more. Raise {log.kl_weight} or temperature, lower learning_rate, or take fewer "
+        + ("num_iterations." if log.in_groups else "num_ppo_epochs.")
     )
 
 
+def no_signal(log: Log) -> str | None:
+    """GRPO and RLOO learn from differences within a group; late in a good run there may be none left."""
+    share = log.last("frac_reward_zero_std")
+    if share is None or share < 0.9 or log.reward_rose():
+        return None
+    return (
+        f"In {share:.0%} of the groups all answers get the same reward, and nothing is learnt from those. Raise temperature "
+        "or num_generations, or take a reward that tells the answers apart (in proportion, not all or nothing)."
+    )
+
+
+def reward_traded(log: Log) -> str | None:
+    """The sum rises, and one of its parts pays for it."""
+    if not log.reward_rose():
+        return None
+    for name in log.reward_names():
+        first, last = log.first(f"rewards/{name}/mean"), log.last(f"rewards/{name}/mean")
+        if first is None or last is None:
+            continue
+        spread = log.first(f"rewards/{name}/std") or 0.0
+        if first - last > max(0.5 * spread, 0.25 * abs(first)):
+            return (
+                f"The reward {name} fell from {first:.2f} to {last:.2f} while the sum of the rewards rose: another one is "
+                "had at its expense. Raise its weight (reward_weights), or let the other count only where this one is "
+                "satisfied (trl_kochat.rewards.gate)."
+            )
+    return None
+
+
 def reward_hacking(log: Log) -> str | None:
-    first, last = log.first("reward"), log.last("reward")
-    if first is None or last is None:
+    rose = log.reward_rose()
+    if rose is None:
         return None
-    spread = log.values("reward_std")
-    if not last > first + 0.5 * (spread[0] if spread else 0.0):
-        return None
+    first, last = rose
     lengths = log.first("completions/mean_length"), log.last("completions/mean_length")
     repetition = log.rose("samples/repetition")
     if None not in lengths and lengths[1] > 2 * lengths[0]:  # type: ignore[operator]
@@ -131,22 +185,19 @@ def reward_hacking(log: Log) -> str | None:
         return None
     return (
         f"The reward rose from {first:.2f} to {last:.2f} while {symptom}: the reward model is being fooled rather than "
-        "served. Raise kl_coef, stop at an earlier checkpoint, or train the reward model on such answers."
+        f"served. Raise {log.kl_weight}, stop at an earlier checkpoint, or train the reward model on such answers."
     )
 
 
 def reward_without_variety(log: Log) -> str | None:
-    first, last = log.first("reward"), log.last("reward")
-    change = log.rose("samples/distinct")
-    if first is None or last is None or change is None:
-        return None
-    spread = log.values("reward_std")
+    rose, change = log.reward_rose(), log.rose("samples/distinct")
     # PPO that goes well keeps nine tenths of the answers different.
-    if not (last > first + 0.5 * (spread[0] if spread else 0.0) and change[1] < 0.75 * change[0]):
+    if rose is None or change is None or change[1] >= 0.75 * change[0]:
         return None
+    first, last = rose
     return (
         f"The reward rose from {first:.2f} to {last:.2f} while the share of different answers fell from {change[0]:.0%} to "
-        f"{change[1]:.0%}: one answer that the reward model likes takes the place of all. Raise kl_coef, stop at an "
+        f"{change[1]:.0%}: one answer that the reward model likes takes the place of all. Raise {log.kl_weight}, stop at an "
         "earlier checkpoint, or lower learning_rate."
     )
 
@@ -274,7 +325,9 @@ RULES: dict[str, Rule] = {
     "rows_cut": rows_cut,
     "kl_too_large": kl_too_large,
     "entropy_collapse": entropy_collapse,
+    "no_signal": no_signal,
     "reward_hacking": reward_hacking,
+    "reward_traded": reward_traded,
     "reward_without_variety": reward_without_variety,
     "same_answer": same_answer,
     "own_answer_at_chance": own_answer_at_chance,

@@ -58,4 +58,4 @@ def rewards_of(
     for scores in zip(*by_name.values(), strict=True):
         parts = [weights[name] * one for name, one in zip(by_name, scores, strict=True) if one is not None]
         sums.append(sum(parts) if parts else None)
-    return {**by_name, "reward": sums}
+    return {"reward": sums, **by_name}

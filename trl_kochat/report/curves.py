@@ -69,6 +69,18 @@ _METHODS = (
         "Log-probability of an answer (nats)",
         (Series("logps/chosen", "chosen"), Series("logps/rejected", "rejected")),
     ),
+    _plot(
+        "reward_zero_std",
+        "Groups whose answers all get the same reward",
+        "frac_reward_zero_std",
+        "Nothing is learnt from such a group.",
+    ),
+    Plot(
+        "clip_ratio",
+        "Tokens beyond the clip range",
+        (Series("clip_ratio/low_mean", "made rarer"), Series("clip_ratio/high_mean", "made likelier")),
+        "Shares between 0 and 1. A large one says that a step goes too far: lower learning_rate or num_iterations.",
+    ),
     _plot("entropy", "Entropy (nats a token)", "entropy", "Near 0 a model that samples its answers explores nothing."),
     _plot("completion_length", "Completion length (tokens)", "completions/mean_length"),
     _plot(
@@ -113,6 +125,8 @@ _ALL = (
 
 # A key of this form may become text of a drawing; a log that was edited may hold any other.
 _KEY = re.compile(r"[A-Za-z0-9_.@-]{1,40}(/[A-Za-z0-9_.@-]{1,40}){0,3}")
+# The mean of one reward among several: all of them share their axes.
+_OF_REWARD = re.compile(r"(eval_)?rewards/.+/mean")
 # Counters and clocks.
 _NOT_CURVES = re.compile(r"epoch|step|num_tokens|total_flos|(eval_)?(runtime|num_tokens|\w+_per_second)|health/.*")
 
@@ -126,6 +140,8 @@ def plots_of(history: Iterable[Mapping[str, Any]]) -> list[Plot]:
         if times[key] > 1 and _KEY.fullmatch(key) and not _NOT_CURVES.fullmatch(key):
             *above, last = key.removeprefix("eval_").split("/")
             group = above if len(above) > 1 else [*above, last]  # what has a name in common thrice is one family
+            if _OF_REWARD.fullmatch(key):
+                group, last = ["each_reward"], above[-1]
             label = last.replace("_", " ").strip() + (", held-out" if key.startswith("eval_") else "")
             others.setdefault("_".join(re.sub(r"\W", "_", part) for part in group), []).append(Series(key, label))
     named = [Plot(f"log_{name}", name.replace("_", " ").strip(), tuple(series)) for name, series in others.items()]

@@ -58,7 +58,7 @@ def measure(key: str) -> Measure:
     if key.startswith("accuracy_kind_"):
         return Measure(f"pairs in the right order, rejected: {_words(key, 'accuracy_kind_')}", "higher", True)
     if key.startswith("reward_"):
-        return Measure(f"mean reward of {key.removeprefix('reward_')}", "higher")
+        return Measure(f"mean reward: {key.removeprefix('reward_')}", "higher")
     if key.startswith("right_"):
         return Measure(f"right answers, held out: {_words(key, 'right_')}", "higher", True)
     return Measure(key, None)
