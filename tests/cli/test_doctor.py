@@ -208,3 +208,11 @@ def test_what_could_be_mended_is_listed_and_the_rows_are_read_as_mended(tmp_path
     status, captured = doctor(capsys, model, "--data", path, "--clean")
     assert status == 0 and "20 texts mended (control_token 20)" in captured.out and "-> '2번이에요.'" in captured.out
     assert "rows_control_token" not in captured.out and path.read_bytes() == before
+
+
+def test_a_model_type_that_nobody_knows_keeps_no_tokenizer_from_being_read(tmp_path, capsys):
+    folder = healthy(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "of_tomorrow"}))
+    status, captured = doctor(capsys, folder)
+    assert status == 0 and "Healthy" in captured.out

@@ -99,8 +99,19 @@ def test_hangul_lost_is_found_where_no_file_tells(tmp_path):
 def test_syllables_without_a_writing_are_named(tmp_path):
     finding = by_code(check_tokenizer(load_tokenizer(kogpt2_like(tmp_path))))["hangul_missing"]
     assert finding.severity == "info"
-    assert finding.measured["missing"] == 3
+    assert finding.measured["missing"] == 3 and finding.measured["vanished"] == 0
     assert set(finding.measured["examples"]) == set("걔걍쌤")
+
+
+def test_common_syllables_that_leave_no_token_are_a_warning():
+    entries = ["</s>", "<pad>", "▁", *(char for char in map(chr, range(0xAC00, 0xD7A4)) if char not in "걔걍쌤")]
+    backend = Tokenizer(models.BPE(vocab={entry: place for place, entry in enumerate(entries)}, merges=[]))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    backend.add_special_tokens(special("</s>", "<pad>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", pad_token="<pad>")
+    finding = by_code(check_tokenizer(tokenizer))["hangul_missing"]
+    assert finding.severity == "warning" and finding.measured["missing"] == finding.measured["vanished"] == 3
+    assert "3 of them leave no token at all" in finding.message
 
 
 def test_newline_lost(tokenizer):

@@ -71,12 +71,20 @@ def check_hangul(examined: ExaminedTokenizer) -> Iterator[Finding]:
         char for char, back in zip(common, decoded, strict=True) if char not in unicodedata.normalize("NFC", back)
     ]
     if missing:
+        without = examined.decode(examined.encode([f"가{char}나" for char in missing]))
+        vanished = [char for char, back in zip(missing, without, strict=True) if "".join(back.split()) == "가나"]
+        trace = f" {len(vanished)} of them leave no token at all: the model never sees that they were there."
         yield Finding(
             "hangul_missing",
-            "info",
+            "warning" if vanished else "info",
             f"{len(missing)} of the {len(common):,} common syllables have no writing in this vocabulary, among them "
-            f"{' '.join(missing[:8])}.",
-            measured={"missing": len(missing), "common": len(common), "examples": missing[:20]},
+            f"{' '.join(missing[:8])}.{trace if vanished else ''}",
+            measured={
+                "missing": len(missing),
+                "vanished": len(vanished),
+                "common": len(common),
+                "examples": missing[:20],
+            },
         )
 
 
