@@ -175,13 +175,14 @@ def test_a_row_is_one_line_whatever_its_text(texts, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_trl_trains_on_it_from_its_own_command_line(tmp_path, capsys):
-    assert convert(SAMPLE_DIR / "orca_dpo_pairs.jsonl", "rows", "--eval_fraction", "0.1") == 0
+@pytest.mark.parametrize(("method", "kind"), [("dpo", "preference"), ("kto", "unpaired_preference")])
+def test_trl_trains_on_it_from_its_own_command_line(method, kind, tmp_path, capsys):
+    assert convert(SAMPLE_DIR / "orca_dpo_pairs.jsonl", "rows", "--eval_fraction", "0.1", "--type", kind) == 0
     tiny_llama().save_pretrained("model")
     tiny_tokenizer().save_pretrained("model")
     command = capsys.readouterr().out.splitlines()[-1].replace("MODEL", "model").split()
-    assert command[0] == "trl"
-    flags = "--max_steps 1 --per_device_train_batch_size 2 --max_length 256 --use_cpu --bf16 False --report_to none"
+    assert command[:2] == ["trl", method]
+    flags = "--max_steps 2 --per_device_train_batch_size 2 --max_length 256 --use_cpu --bf16 False --report_to none"
     result = subprocess.run(
         [sys.executable, "-m", "trl.cli.main", *command[1:], *flags.split(), "--output_dir", "out"],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
