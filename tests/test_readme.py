@@ -172,6 +172,10 @@ def folder(tmp_path_factory):
     (folder / "FILE").write_text(json.dumps(rankings), encoding="utf-8")
     prompts = rows_of_the_sample("kochatgpt_3_PPO.jsonl", 6)
     (folder / "kochatgpt_3_PPO.jsonl").write_text(json.dumps(prompts), encoding="utf-8")
+    table = "질문내용,답변내용\n" + "".join(
+        f"{thing}이 뭐예요?,{thing}이에요.\n" for thing in ("김", "책", "산", "밥")
+    )
+    (folder / "qa.csv").write_text(table, encoding="cp949")
     (folder / "my.yaml").write_text("learning_rate: 1.0e-4\n", encoding="utf-8")
     adapters = {"sft_kochatgpt": "tiny-ko-sft", "dpo_orca": "tiny-ko-sft", "reward_kochatgpt": "tiny-ko-reward"}
     for run, adapter in adapters.items():

@@ -20,15 +20,6 @@ def rows_like(name, folder):
     return path
 
 
-FEW = {"preset": "cpu", "max_steps": 2, "warmup_steps": 0, "eval_fraction": 0.25, "per_device_train_batch_size": 2}
-
-
-def report_of(recipe, path, *more, **flags):
-    flags = FEW | {"dataset_name": path, "output_dir": path.parent / "run"} | flags
-    recipe.main([word for name, value in flags.items() for word in (f"--{name}", str(value))] + list(more))
-    return json.loads((path.parent / "run" / "report" / "metrics.json").read_text(encoding="utf-8"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "recipe", "more"),
@@ -46,8 +37,9 @@ def report_of(recipe, path, *more, **flags):
     ],
 )
 def test_two_steps_on_rows_of_somebody_else(layout, recipe, more, tmp_path):
-    path = rows_like(layout, tmp_path)
-    if recipe is ppo_kochatgpt:
-        more = [*more, "--per_device_train_batch_size", "4"]
-    metrics = report_of(recipe, path, *more)
+    flags = f"--preset cpu --max_steps 2 --warmup_steps 0 --eval_fraction 0.25 --output_dir {tmp_path / 'run'}".split()
+    recipe.main(
+        [*flags, "--per_device_train_batch_size", "4", *more, "--dataset_name", str(rows_like(layout, tmp_path))]
+    )
+    metrics = json.loads((tmp_path / "run" / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["rows"]["read"] == len(THINGS) and metrics["before"].keys() == metrics["after"].keys() != set()

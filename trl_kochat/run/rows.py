@@ -42,7 +42,7 @@ TRAINED_BY = {
     "language_modeling": "trl-kochat sft",
     "preference": "trl-kochat dpo or reward",
     "unpaired_preference": "trl kto, after trl-kochat convert (which makes pairs with --type preference)",
-    "prompt_only": "trl-kochat ppo",
+    "prompt_only": "trl-kochat ppo or grpo",
 }
 
 
