@@ -78,8 +78,10 @@ What to know of some:
 
 ## Templates
 
-A training template renders byte for byte as the model's own one and marks the answers and their end, for
-`assistant_only_loss`. It is made of what the tokenizer's template renders, so a fine-tuned copy gets its own. Where the
+A training template of ours renders byte for byte as the model's own one and marks the answers and their end, for
+`assistant_only_loss`. It is made of what the tokenizer's template renders, so a fine-tuned copy gets its own. Where TRL
+ships one for the very template it is TRL's, which may render turns alike that the own one does not (Qwen 3's empty
+reasoning stands before every answer). Where the
 last column says *a published description*, no file of the model was at hand: the shape is from its card or a paper, and
 the check against the model's real file happens on your machine, each time one is made.
 

@@ -3,6 +3,13 @@
 No text of a model's own file is here; `compared` in `tiny.py` says what each was compared with.
 """
 
+from importlib.resources import files
+
+
+def _of_trl(name: str) -> str:
+    return files("trl").joinpath("chat_templates", f"{name}.jinja").read_text(encoding="utf-8")
+
+
 EXAONE_35 = (
     "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}{{ '[|system|][|endofturn|]\\n' }}{% endif %}"
     "{{ '[|' + m['role'] + '|]' + m['content'] + ('\\n' if m['role'] == 'user' else '[|endofturn|]\\n') }}{% endfor %}"
@@ -61,11 +68,7 @@ KULLM_3 = (
     "{{ '<s>[INST] ' + (system if loop.first else '') + m['content'] | trim + ' [/INST]' }}"
     "{% else %}{{ ' ' + m['content'] | trim + ' </s>' }}{% endif %}{% endfor %}"
 )
-QWEN_25 = (
-    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}{% endif %}"
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
+QWEN_3 = _of_trl("qwen3")
 AX_4 = (
     "{% for m in messages %}{{ '<|im_start|><|' + m['role'] + '|>' + m['content'] + '<|im_end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|><|assistant|>' }}{% endif %}"
@@ -77,7 +80,4 @@ GEMMA_3 = (
     "(system if loop.first else '') + m['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
 )
-PHI_3 = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|>\\n' + m['content'] + '<|end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}"
-)
+PHI_3 = _of_trl("phi3")

@@ -17,9 +17,9 @@ from trl_kochat.errors import InputError
 from trl_kochat.tokenizer.training import training_findings, training_template
 
 
-REGULAR = {
-    name: family for name, family in FAMILIES.items() if family.template and name not in ("SOLAR 10.7B", "Phi 3")
-}
+# TRL's training templates of Qwen 3 and Phi 3 render all turns alike, which their own do not; SOLAR's gets an end.
+UNLIKE = ("SOLAR 10.7B", "Qwen 3", "Phi 3")
+REGULAR = {name: family for name, family in FAMILIES.items() if family.template and name not in UNLIKE}
 TURNS = [
     {"role": "user", "content": "안녕하세요?"},
     {"role": "assistant", "content": "네, 반갑습니다."},
@@ -128,6 +128,7 @@ def test_a_template_that_has_marks_is_kept():
 
 def test_a_template_that_turns_render_differently_in_is_refused_with_the_reason():
     tokenizer = tokenizer_of(FAMILIES["Phi 3"])
+    tokenizer.chat_template = f"{{# ours #}}{tokenizer.chat_template}"
     with pytest.raises(InputError, match="No training template can be written .* once another follows.*ko_instruct"):
         training_template(tokenizer)
     (found,) = training_findings(tokenizer)

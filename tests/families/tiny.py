@@ -108,7 +108,9 @@ FAMILIES = {
         (*_CHATML, "<|system|>", "<|user|>", "<|assistant|>"),
         templates.AX_4,
     ),
-    "Qwen 3": Family("qwen3", "<|im_end|>", "<|im_end|>", "<|endoftext|>", _CHATML, templates.QWEN_25),
+    "Qwen 3": Family(
+        "qwen3", "<|im_end|>", "<|im_end|>", "<|endoftext|>", _CHATML, templates.QWEN_3, "TRL's copy of its file"
+    ),
     "Gemma 3": Family(
         "gemma3_text",
         "<end_of_turn>",
@@ -126,6 +128,7 @@ FAMILIES = {
         "<|endoftext|>",
         ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>"),
         templates.PHI_3,
+        "TRL's copy of its file",
         more_ends=("<|end|>",),
     ),
     "Polyglot-Ko, KoAlpaca, KULLM 2": Family(
