@@ -12,7 +12,7 @@ from trl_kochat.cli import main
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "900")
 
 
 def other_python(folder, code: str):
@@ -58,6 +58,15 @@ def test_texts_that_another_version_reads_as_other_ids_are_told(tmp_path, capsys
     line = next(line for line in captured.out.splitlines() if "other_ids" in line)
     assert status == 1 and "4.99 there (AutoTokenizer)" in line
     assert " 1 of " in line and "2024년" in line and "[7] there" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the other interpreter is a shell script")
+def test_ids_that_load_tokenizer_repairs_are_told_as_such(tmp_path, capsys):
+    """Another version reads the file as it is, which AutoTokenizer here does not."""
+    folder = kogpt2_like(tmp_path / "model")
+    _, captured = doctor(capsys, folder, "--against", other_python(tmp_path, OTHER.replace('"2024" in text', "False")))
+    line = next(line for line in captured.out.splitlines() if "other_ids" in line)
+    assert line.startswith("warning") and "load_tokenizer gives those of there." in line
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the other interpreter is a shell script")

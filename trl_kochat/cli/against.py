@@ -30,14 +30,21 @@ print(json.dumps({"version": transformers.__version__, "class": type(tokenizer).
 
 
 def differences(
-    model: str, tokenizer: "PreTrainedTokenizerBase", python: str, *, rows: Any = None, trust_remote_code: bool = False
+    model: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    python: str,
+    *,
+    repaired: "PreTrainedTokenizerBase",
+    rows: Any = None,
+    trust_remote_code: bool = False,
 ) -> "Finding":
     """The texts, of ours and of the rows, to which the `transformers` of another interpreter gives other ids.
 
     Args:
         model (`str`): Folder or repository id.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): As it is loaded here.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): As `AutoTokenizer` loads it here.
         python (`str`): The other interpreter.
+        repaired ([`~transformers.PreTrainedTokenizerBase`]): As [`load_tokenizer`] does.
         rows (*optional*): Rows of TRL whose texts are read as well.
         trust_remote_code (`bool`, *optional*, defaults to `False`): Whether a tokenizer class of the model's own may run.
 
@@ -50,25 +57,23 @@ def differences(
     from ..findings import Finding
     from ..tokenizer.probes import JAMO, PIPELINE, SENTENCES, common_syllables
 
-    texts = [
-        *PIPELINE,
-        *SENTENCES,
-        *JAMO,
-        " ".join(common_syllables()),
-        *(t for row in rows or () for t in texts_of(row)),
-    ]
+    texts = [*PIPELINE, *SENTENCES, *JAMO, " ".join(common_syllables())]
+    texts += [text for row in rows or () for text in texts_of(row)]
     there = _ask(python, {"model": model, "trust_remote_code": trust_remote_code, "texts": texts})
-    here = [tokenizer(text)["input_ids"] for text in texts]
+    here: list[Any] = [tokenizer(text)["input_ids"] for text in texts]
     pairs = zip(texts, here, there["ids"], strict=True)
     parted = [(text, ours, theirs) for text, ours, theirs in pairs if ours != theirs]
-    versions = f"transformers {transformers.__version__} here ({type(tokenizer).__name__}) and {there['version']} there ({there['class']})"
+    kinds = f"{type(tokenizer).__name__}) and {there['version']} there ({there['class']})"
+    versions = f"transformers {transformers.__version__} here ({kinds}"
     if not parted:
         return Finding("same_ids", "info", f"{versions} give {len(texts):,} texts the same ids.")
+    settled = all(repaired(text)["input_ids"] == theirs for text, _, theirs in parted)
+    way_out = "load_tokenizer gives those of there." if settled else "Train and serve with one of them."
     examples = "; ".join(f"{cut(text, 40)!r}: {_around(ours, theirs)}" for text, ours, theirs in parted[:3])
     return Finding(
         "other_ids",
-        "error",
-        f"{versions} give {len(parted):,} of {len(texts):,} texts other ids: {examples}. Train and serve with one of them.",
+        "warning" if settled else "error",
+        f"{versions} give {len(parted):,} of {len(texts):,} texts other ids: {examples}. {way_out}",
         measured={"texts": [{"text": text, "here": ours, "there": theirs} for text, ours, theirs in parted]},
     )
 

@@ -113,8 +113,8 @@ def _examine(
     about_tokenizer += [finding for finding in left if not finding.code.startswith("rows_")]
     about_tokenizer += training_findings(repaired)
     if args.against:
-        trusted = args.trust_remote_code
-        about_tokenizer.append(differences(args.model, loaded, args.against, rows=rows, trust_remote_code=trusted))
+        options = {"repaired": repaired, "rows": rows, "trust_remote_code": args.trust_remote_code}
+        about_tokenizer.append(differences(args.model, loaded, args.against, **options))
     about_rows = [finding for finding in left if finding.code.startswith("rows_")]
     if rows is not None:
         health = check_rows(rows, repaired, max_length=args.max_length or MAX_LENGTH)
