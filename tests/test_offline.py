@@ -58,7 +58,7 @@ SWITCHES = (
     "DO_NOT_TRACK",
     "WANDB_MODE",
 )
-RECIPES = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt", "grpo_korean")
+RECIPES = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt", "grpo_korean", "kto_pairs")
 MODEL = str(SAMPLE_DIR / "tiny-ko")
 
 

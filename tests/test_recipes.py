@@ -25,6 +25,7 @@ CONFIGS = Path(__file__).parent.parent / "recipes" / "configs"
 ADAPTERS = {"ppo_kochatgpt": "LoRA of stages 1 and 2", "grpo_korean": "LoRA of stage 1"}
 BEFORE_AND_AFTER = {
     "dpo": {"accuracy", "margin", "preferred", "logps_chosen", "repetition", "hanja", "latin", "eos_rate"},
+    "kto": {"eval_loss", "repetition", "hanja", "latin", "eos_rate"},
     "sft": {"eval_loss", "repetition", "hanja", "latin", "eos_rate"},
     "reward": {"accuracy", "margin"},
     "grpo": {"reward", "reward_speech_level", "reward_std", "kl", "eos_rate", "distinct", "hanja", "latin"},

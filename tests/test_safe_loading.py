@@ -17,7 +17,7 @@ from trl_kochat.measure.generate import load_generator
 from trl_kochat.measure.score import load_reward_model
 from trl_kochat.merging import merge_adapter
 from trl_kochat.models import adapter_folder, attach_adapter, load_base, refuse_what_runs_code
-from trl_kochat.recipes import dpo_orca, grpo_korean, ppo_kochatgpt, reward_kochatgpt, sft_kochatgpt
+from trl_kochat.recipes import dpo_orca, grpo_korean, kto_pairs, ppo_kochatgpt, reward_kochatgpt, sft_kochatgpt
 
 
 class Trap:
@@ -198,7 +198,9 @@ def test_commands_run_code_when_they_are_told_to(made, tmp_path, capsys, monkeyp
 
 
 @pytest.mark.parametrize(
-    "recipe", [sft_kochatgpt, reward_kochatgpt, dpo_orca, ppo_kochatgpt, grpo_korean], ids=lambda r: r.__name__
+    "recipe",
+    [sft_kochatgpt, reward_kochatgpt, dpo_orca, ppo_kochatgpt, grpo_korean, kto_pairs],
+    ids=lambda r: r.__name__,
 )
 @pytest.mark.parametrize("kind", ["pickle", "code"])
 def test_recipes_refuse_before_they_load_anything(made, tmp_path, monkeypatch, recipe, kind):

@@ -87,7 +87,7 @@ import importlib, os, warnings
 import trl, trl_kochat
 [getattr(trl, name) for name in ("DPOTrainer", "SFTTrainer", "RewardTrainer", "ModelConfig", "TrlParser")]
 [getattr(trl_kochat, name) for name in trl_kochat.__all__]
-names = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt", "grpo_korean")
+names = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt", "grpo_korean", "kto_pairs")
 recipes = [importlib.import_module("trl_kochat.recipes." + name) for name in names]
 before = dict(os.environ), list(warnings.filters)
 for recipe in recipes:

@@ -68,7 +68,9 @@ def test_a_command_ends_with_the_sentence_alone(words, colabs_torchao, tmp_path,
     assert not (tmp_path / "merged").exists()
 
 
-@pytest.mark.parametrize("recipe", ["sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt", "grpo_korean"])
+@pytest.mark.parametrize(
+    "recipe", ["sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt", "grpo_korean", "kto_pairs"]
+)
 @pytest.mark.parametrize("flags", [[], ["--load_in_4bit", "false"]], ids=["4-bit", "not 4-bit"])
 def test_a_recipe_says_so_before_it_loads(recipe, flags, colabs_torchao, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

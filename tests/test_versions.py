@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from transformers import TrainerCallback
-from trl import DPOConfig, GRPOConfig, ModelConfig, RewardConfig, SFTConfig
+from trl import DPOConfig, GRPOConfig, KTOConfig, ModelConfig, RewardConfig, SFTConfig
 
 from trl_kochat import PPOConfig, PPOTrainer
 from trl_kochat.callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
@@ -289,6 +289,7 @@ CONFIGS = {
     "reward_kochatgpt": (RewardConfig, RecipeArguments),
     "dpo_orca": (DPOConfig, RecipeArguments),
     "ppo_kochatgpt": (PPOConfig, RecipeArguments, StageArguments),
+    "kto_pairs": (KTOConfig, RecipeArguments),
     "grpo_korean": (GRPOConfig, RecipeArguments, GroupArguments),
 }
 

@@ -24,7 +24,7 @@ def test_every_recipe_is_a_command_and_no_other_command_is_hidden_by_one(capsys)
 
 def test_a_recipe_goes_by_its_method_while_no_other_recipe_has_it(monkeypatch):
     names = {"sft": "sft_kochatgpt", "reward": "reward_kochatgpt", "ppo": "ppo_kochatgpt", "dpo": "dpo_orca"}
-    names["grpo"] = "grpo_korean"
+    names |= {"grpo": "grpo_korean", "kto": "kto_pairs"}
     assert recipe_names() == names | {name: name for name in names.values()}
     monkeypatch.setattr(cli, "recipe_files", lambda: dict.fromkeys(["dpo_orca", "dpo_mine", "sft_mine"], Path()))
     assert recipe_names().keys() == {"dpo_orca", "dpo_mine", "sft_mine", "sft"}

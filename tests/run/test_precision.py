@@ -1,6 +1,6 @@
 """What is computed in half precision, and what is trained in float32."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 
 import pytest
 import torch
@@ -37,7 +37,9 @@ def test_every_recipe_computes_in_the_same_formats(path, machine, monkeypatch):
     pretended = MACHINES[machine]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: pretended.cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: pretended.bf16)
-    found = parse(path.stem, CONFIGS[path.stem][0], ["--use_cpu", "true", "--report_to", "none"])
+    config_class, *kinds = CONFIGS[path.stem]
+    arguments = make_dataclass("Arguments", [], bases=tuple(kinds))
+    found = parse(path.stem, config_class, ["--use_cpu", "true", "--report_to", "none"], arguments_class=arguments)
     assert found.preset == ("gpu" if pretended.cuda else "cpu")
     assert (found.model_args.dtype, found.config.bf16, found.config.fp16) == FORMATS[machine]
 

@@ -41,7 +41,7 @@ TRAINED_BY = {
     "prompt_completion": "trl-kochat sft",
     "language_modeling": "trl-kochat sft",
     "preference": "trl-kochat dpo or reward",
-    "unpaired_preference": "trl kto, after trl-kochat convert (which makes pairs with --type preference)",
+    "unpaired_preference": "trl-kochat kto (trl-kochat convert --type preference makes pairs)",
     "prompt_only": "trl-kochat ppo or grpo",
 }
 

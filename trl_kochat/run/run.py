@@ -157,7 +157,9 @@ class Run:
             self._counts.cleaned += mended.kinds
             say(printable(str(mended)))
         check_rendering(dataset, self.tokenizer)
+        formatted = len(dataset)
         dataset = prepare(dataset) if prepare else dataset
+        self._counts.made += len(dataset) - formatted
         if reasons := held_out_reasons(dataset):
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             say(f"{reasons.total()} rows say that they are held out ({told}); --eval_fraction is not used.")
