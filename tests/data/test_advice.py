@@ -64,6 +64,30 @@ def test_no_advice_throws_answers_away():
         assert "kochatgpt_ppo" not in message and "--columns NAME=" in message
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "하늘은?", "response_0": "파래요.", "response_1": "빨개요.", "better_response_id": 0},
+        {"question": "하늘은?", "model_a_response": "파래요.", "model_b_response": "빨개요.", "winner": "a"},
+    ],
+)
+def test_of_two_answers_none_is_left_out(row, tmp_path):
+    message = refused(row)
+    assert "=completion (in" not in message and "kochatgpt_sft" not in message
+    file = tmp_path / "my_rows.py"
+    file.write_text(message[message.index("def ") :], encoding="utf-8")
+    (made,) = format_dataset([row], f"{file}:to_preference")
+    assert (made["chosen"][0]["content"], made["rejected"][0]["content"]) == ("파래요.", "빨개요.")
+
+
+def test_prompts_beside_answers_of_another_name_are_no_mere_prompts():
+    row = {"prompt": "하늘은?", "reference_answer": "파래요."}
+    message = refused(row)
+    assert "They fit kochatgpt_sft with --columns reference_answer=completion" in message
+    assert "For the prompts alone say --formatter kochatgpt_ppo" in message
+    assert detect_formatter({"prompt": "하늘은?", "source": "책"}) == "kochatgpt_ppo"
+
+
 def test_columns_that_fit_two_are_told_how_to_choose():
     row = {"text": "글", "messages": []}
     assert "fit messages and text; name the one you mean (--formatter)" in refused(row)

@@ -83,8 +83,10 @@ def test_columns_that_have_numbers_for_names_are_shown():
 
 
 def test_columns_beside_a_prompt_that_are_left_out_are_named(caplog):
-    format_dataset([{"prompt": "q", "reply": "a"}])
+    format_dataset([{"prompt": "q", "reply": "a"}], "kochatgpt_ppo")
     assert "kochatgpt_ppo: 1 rows read" in caplog.text and "columns not read (reply 1)" in caplog.text
+    with pytest.raises(ValueError, match="a prompt and reply, which no formatter knows"):
+        format_dataset([{"prompt": "q", "reply": "a"}])
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from .rows import Row
 
 # What a column is for -> what it may be called; the first that fits a name counts, so "dispreferred" is not "preferred".
 _CALLED = {
-    "rejected": "reject dispreferred lose bad worse worst negative 거절 거부 나쁜 비선호",
-    "chosen": "chosen preferred accept win good better best positive 선택 채택 좋은 선호",
+    "rejected": "reject dispreferred _lose bad worse worst negative 거절 거부 나쁜 비선호",
+    "chosen": "chosen preferred accept _win good better best positive 선택 채택 좋은 선호",
     "completion": "completion answer response output reply assistant bot 답 응답 출력",
     "prompt": "prompt question instruct query input user human request 질문 물음 질의 지시 명령 입력 요청 문제",
     "text": "text content document body 본문 내용 글 문서",
@@ -59,6 +59,9 @@ def way_on(row: Row, detect: Callable[[Row], str]) -> str:
     formatter of one's own with the columns filled in."""
     usable = {name: value for name, value in row.items() if isinstance(name, str) and len(name) <= _LONGEST}
     guessed = _guessed(usable)
+    answers = answers_of(usable)
+    if len(answers) > 1 and not {"chosen", "rejected"} <= guessed.keys():  # which one is better, nobody knows here
+        guessed.pop("completion", None)
     columns = {name: meant for meant, name in guessed.items() if name != meant}
     try:
         fitting = detect(renamed(row, columns)) if columns else ""
@@ -71,6 +74,8 @@ def way_on(row: Row, detect: Callable[[Row], str]) -> str:
     else:
         ways.append("What they hold can be said with --columns NAME=prompt OTHER=completion.")
     texts = [name for name, value in usable.items() if isinstance(value, str)]
+    if len(answers) > 1:
+        guessed = {"chosen": answers[0], "rejected": answers[1]} | guessed
     needed = next((names for names in _OWN if set(names) <= guessed.keys()), None)
     if needed is None and texts:
         needed = ("text",) if len(texts) == 1 else ("prompt", "completion")
@@ -82,6 +87,11 @@ def way_on(row: Row, detect: Callable[[Row], str]) -> str:
     return " ".join(ways)
 
 
+def answers_of(row: Row) -> list[str]:
+    """Columns with texts or messages that are called like answers."""
+    return [name for name, value in row.items() if _meant(name, value) in ("completion", "chosen", "rejected")]
+
+
 def _quoted(word: str) -> str:
     return word if re.fullmatch(r"[\w=-]+", word) else shlex.quote(word)
 
@@ -90,14 +100,16 @@ def _guessed(row: Row) -> dict[str, str]:
     """Columns by what they are for, as far as their names tell; each is for one thing, and one is for each."""
     guessed: dict[str, str] = {}
     for name, value in row.items():
-        kind = _kind(value)
-        meant = next((meant for meant, words in _CALLED.items() if _is_called(str(name).lower(), words.split())), None)
-        if kind == "messages" and meant in (None, "text"):
-            meant = "messages"
-        if meant is not None and kind in ("text", "messages", "nothing"):
+        if (meant := _meant(name, value)) is not None:
             guessed.setdefault(meant, name)
     return guessed
 
 
-def _is_called(name: str, words: list[str]) -> bool:
-    return any(word in name for word in words)
+def _meant(name: str, value: Any) -> str | None:
+    kind = _kind(value)
+    if kind not in ("text", "messages", "nothing"):
+        return None
+    meant = next(
+        (meant for meant, words in _CALLED.items() if any(word in name.lower() for word in words.split())), None
+    )
+    return "messages" if kind == "messages" and meant in (None, "text") else meant

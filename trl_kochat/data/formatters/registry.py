@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from ...errors import InputError
 from ...plugins import entry_points_of, function_of_file, load_entry_point, names_function_of_file
-from ...text.shown import shown
-from ..advice import described, way_on
+from ...text.shown import listed, shown
+from ..advice import answers_of, described, way_on
 from ..rows import Row, RowType
 
 
@@ -161,6 +161,11 @@ def detect_formatter(columns: Iterable[str]) -> str:
     if len(fitting) > 1:  # a prompt stands beside much
         fitting = [name for name in fitting if _FORMATTERS[name].type != "prompt_only"] or fitting
     if len(fitting) == 1:
+        if _FORMATTERS[fitting[0]].type == "prompt_only" and (answers := answers_of(row)):
+            raise InputError(
+                f"Columns {described(row)} are a prompt and {listed(answers)}, which no formatter knows. For the prompts alone say "
+                f"--formatter {fitting[0]}. {way_on(row, detect_formatter)}"
+            )
         return fitting[0]
     if fitting:
         raise InputError(

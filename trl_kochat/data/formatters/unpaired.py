@@ -33,7 +33,10 @@ def to_unpaired_preference(row: Row) -> Rows:
     (name,) = first_columns(row, LABELS)
     label = _MEANING.get(str(row.get(name)).lower())
     if label is None:
-        raise InputError(f"column {name!r} holds {shown(row.get(name))}; expected true for a good answer or false")
+        raise InputError(
+            f"column {name!r} holds {shown(row.get(name))}; expected true for a good "
+            f"answer or false. Where it is no such label, leave it out: --columns {name}="
+        )
     return completion_row(*_prompt_and_answer(row), label=label)
 
 
