@@ -5,8 +5,11 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.layouts import ASKED, BAD, FAIR, GOOD, LAYOUTS
+from tests.data.test_layouts import without_id, written
 from tests.tiny_lm import tiny_tokenizer
-from trl_kochat import check_rows
+from trl_kochat import check_rows, detect_formatter, format_dataset, load_rows
+from trl_kochat.data.columns import first_row, parse_columns
 from trl_kochat.data.health import clean_rows
 
 
@@ -81,6 +84,22 @@ def test_rows_of_every_type_are_mended_in_what_is_read_and_nowhere_else(row):
     assert made.features == dataset.features
     assert "</s>" not in str({name: value for name, value in made[0].items() if name != "fact"})
     assert made[0].get("fact") == row.get("fact")
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_decomposed_text_of_every_layout_is_found_and_mended(name, tmp_path):
+    layout = LAYOUTS[name]
+    file, columns = written(layout, tmp_path), parse_columns(layout.columns)
+    text = file.read_text(encoding="utf-8")
+    for said in (ASKED, GOOD, FAIR, BAD):
+        text = text.replace(said, unicodedata.normalize("NFD", said))
+    file.write_text(text, encoding="utf-8")
+    raw = load_rows(file)
+    rows = format_dataset(raw, columns=columns)
+    found = "rows_decomposed" in {finding.code for finding in check_rows(rows)}
+    composes = detect_formatter(first_row(raw, columns)).startswith("kochatgpt")
+    assert found == (not composes and not unicodedata.is_normalized("NFC", text))
+    assert [without_id(row) for row in clean_rows(rows)[0]] == layout.made
 
 
 def test_three_examples_show_where_a_text_has_changed():
