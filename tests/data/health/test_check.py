@@ -209,6 +209,14 @@ def test_speech_levels_and_scripts_are_facts():
     assert finding.measured["scripts"]["latin"] == pytest.approx(0.1)
 
 
+def test_what_is_damaged_is_read_as_it_was_meant():
+    answers = ["네, 맞아요.<|endoftext|>", unicodedata.normalize("NFD", "네, 맞아요.")]
+    measured = found([{"prompt": f"{i}번?", "completion": text} for i, text in enumerate(answers)])[
+        "rows_language"
+    ].measured
+    assert measured["levels"]["polite"] == 1 and measured["scripts"]["latin"] == 0
+
+
 # Row types
 
 

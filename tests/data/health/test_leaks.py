@@ -54,6 +54,11 @@ def test_a_prompt_that_training_sees_a_little_otherwise_is_found(change):
     assert all(pair["row"] == 400 + pair["held_out"] for pair in finding.measured["pairs"])
 
 
+def test_numbers_of_the_same_figures_are_not_the_same():
+    finding = leak(rows(["111번 손님"]), rows(["11번 손님", "11번  손님!"]))
+    assert (finding.measured["rows"], finding.measured["same"]) == (1, 0)
+
+
 def test_few_of_many_are_a_remark():
     texts = prompts(500)
     finding = leak(rows(texts[:400] + texts[400:402]), rows(texts[400:]))

@@ -1,11 +1,13 @@
 """What language and what speech level answers are in: facts, not faults."""
 
 import random
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from ...findings import Finding
+from ...text.damage import without_tokens_at_end
 from ...text.health import ScriptShares, script_shares
 from ...text.speech import speech_end
 from .batches import Batch
@@ -32,8 +34,10 @@ class Language:
     def findings(self, total: int) -> Iterator[Finding]:
         if not self.sample:
             return
-        levels = Counter(map(speech_end, self.sample))
-        shares = [script_shares(text[:LENGTH]) for text in self.sample]
+        # What other checks find must not pass for foreign letters or hide an ending.
+        sound = [without_tokens_at_end(unicodedata.normalize("NFC", text)) for text in self.sample]
+        levels = Counter(map(speech_end, sound))
+        shares = [script_shares(text[:LENGTH]) for text in sound]
         scripts = {name: sum(getattr(share, name) for share in shares) / len(shares) for name in ScriptShares._fields}
         level = {name: levels[name] / len(self.sample) for name in ("polite", "casual", "written", "other")}
         foreign = [f"{name} {scripts[name]:.1%}" for name in ScriptShares._fields[1:] if scripts[name] >= 0.001]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # near-identical, and the share of the held-out prompts that such may be before it is a warning (ours).
 NEAR, NOTABLE = 0.75, 0.05
 RUN = 2
+# 11 and 111 have the same pairs of characters and are not the same.
+LESS_THAN_SAME = 0.99
 # 8 bands of 4 hashes: two prompts at 0.75 share a band with a probability of 0.95, two at 0.4 with 0.19.
 BANDS, BAND = 8, 4
 # Comparisons for one held-out prompt at the most: where many are alike, one of them is soon found.
@@ -103,6 +105,7 @@ def _nearest(keys: list[str], dataset: Iterable[Any]) -> dict[str, tuple[float, 
             own = _runs(order[index])
             for place in set().union(*(open_places[band] for band in bands[index][hits[index]].tolist())):
                 likeness = len(own & runs[keys[place]]) / len(own | runs[keys[place]])
+                likeness = min(likeness, LESS_THAN_SAME)
                 if likeness >= NEAR and likeness > near.get(keys[place], (0.0,))[0]:
                     near[keys[place]] = (likeness, *prompts[order[index]])
                 compared[place] += 1
