@@ -67,6 +67,7 @@ with from a checkpoint and ended with the same weights; merged models were loade
 
 What to know of some:
 
+- **EXAONE 3.5** is a class of transformers from 5.24 on; before, its code comes with the model (`--trust_remote_code`).
 - **Kanana 1.5 2.1B**: transformers 5.23 and 5.24 refuse its config.json (24 heads on a width of 1,792). As the same model,
   bit for bit, it loads from a copy of its folder whose config.json says `"model_type": "mistral"`,
   `"architectures": ["MistralForCausalLM"]` and `"sliding_window": null`.

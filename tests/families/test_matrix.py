@@ -13,7 +13,7 @@ from trl import ModelConfig, get_peft_config
 from tests.families.matrix import run_family
 from tests.families.memory import PUBLISHED, memory_of, memory_row
 from tests.families.page import PAGE, page, stage_row
-from tests.families.tiny import FAMILIES, SHAPES, tiny_model
+from tests.families.tiny import ALL_KNOWN, FAMILIES, SHAPES, tiny_model
 from trl_kochat.errors import InputError
 from trl_kochat.recipes import sft_kochatgpt
 from trl_kochat.run.checks import check_target_modules
@@ -32,12 +32,14 @@ def test_a_family_goes_through_every_stage_as_the_page_says(name):
     assert stage_row(name, run_family(name)) in TEXT.splitlines()
 
 
+@pytest.mark.skipif(not ALL_KNOWN, reason="this transformers does not know all families")
 def test_the_rest_of_the_page_is_what_is_measured_here():
     """Its stages are held by the test above."""
     starts = tuple(f"| {name} | `{family.model_type}` |" for name, family in FAMILIES.items())
     assert page([line for line in TEXT.splitlines() if line.startswith(starts)]) == TEXT
 
 
+@pytest.mark.skipif(not ALL_KNOWN, reason="this transformers does not know all families")
 def test_both_readmes_have_the_memory_of_each_family():
     for name in ("README.md", "README.ko.md"):
         lines = (PAGE.parents[1] / name).read_text(encoding="utf-8").splitlines()
@@ -48,7 +50,7 @@ def test_the_published_shapes_give_the_published_sizes():
     """Billions of parameters, as the models' cards have them."""
     cards = {"EXAONE 3.5": 2.4, "EXAONE 4": 1.28, "HyperCLOVA X SEED": 1.59, "Mi:dm 2": 2.3, "SOLAR 10.7B": 10.7}
     cards |= {"Kanana 1.5": 8.0, "Qwen 3": 4.0, "Gemma 3": 1.0, "KoGPT2": 0.125}
-    for name, billions in cards.items():
+    for name, billions in ((name, size) for name, size in cards.items() if name in FAMILIES):
         assert memory_of(name).parameters / 1e9 == pytest.approx(billions, rel=0.02)
 
 

@@ -136,7 +136,7 @@ def test_a_template_that_turns_render_differently_in_is_refused_with_the_reason(
 
 
 def test_what_a_regular_template_would_not_write_is_shown():
-    tokenizer = tokenizer_of(FAMILIES["EXAONE 3.5"])
+    tokenizer = tokenizer_of(FAMILIES["A.X 4"])
     tokenizer.chat_template = tokenizer.chat_template.replace("m['content'] +", "m['content'] | replace('\"', '*') +")
     with pytest.raises(InputError, match="the own template writes .* where a regular one would write"):
         training_template(tokenizer)
@@ -158,7 +158,7 @@ def test_rows_that_it_does_not_render_as_the_own_one_are_refused(conversation):
 
 
 def test_load_tokenizer_gives_it(tmp_path):
-    tokenizer_of(FAMILIES["EXAONE 3.5"]).save_pretrained(tmp_path)
+    tokenizer_of(FAMILIES["EXAONE 4"]).save_pretrained(tmp_path)
     tokenizer = load_tokenizer(tmp_path, chat_template="training")
     assert "generation" in tokenizer.chat_template and text(tokenizer, TURNS) == text(load_tokenizer(tmp_path), TURNS)
     assert "generation" in load_without_template(tmp_path).chat_template
