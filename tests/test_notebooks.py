@@ -41,8 +41,9 @@ def repositories(path):
     return set(re.findall(r"(?:colab\.research\.google\.com/github|github\.com)/([^/\s]+/[^/\s\"]+)", text))
 
 
-def test_the_three_notebooks_are_there():
-    assert [path.stem for path in NOTEBOOKS] == ["dpo_by_hand", "quickstart_dpo_orca", "quickstart_kochatgpt"]
+def test_the_notebooks_are_there():
+    names = ["dpo_by_hand", "grpo_korean", "quickstart_dpo_orca", "quickstart_kochatgpt"]
+    assert [path.stem for path in NOTEBOOKS] == names
 
 
 def test_a_notebook_is_valid_and_without_outputs_or_paths_of_a_machine(path):
@@ -305,3 +306,17 @@ def test_quickstart_kochatgpt_shows_the_stages(executed):
     for stage in ("base", "SFT", "PPO"):
         assert outputs.text.count(f"\n{stage:>6}: ") == 4
     assert len(outputs.pictures) == 6
+
+
+@pytest.mark.slow
+def test_grpo_korean_shows_a_reward_hacked_and_cured(executed):
+    outputs = executed("grpo_korean")
+    for name in ("naive", "cured"):
+        first, last = outputs.numbers(f"{name} reward: # -> #")
+        assert last > first
+    assert outputs.numbers("naive reward: # -> #")[1] > 0.9
+    assert "step" in outputs.text and "repetition in the sampled answers rose" in outputs.text
+    before, naive, cured = (
+        outputs.numbers(f"{name}: polite #, no repetition #") for name in ("before", "naive", "cured")
+    )
+    assert cured[0] > before[0] and cured[1] > naive[1] + 0.3
