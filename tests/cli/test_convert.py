@@ -203,3 +203,14 @@ def test_columns_by_other_names(tmp_path, capsys):
     assert "own.json as kochatgpt_sft: 2 rows read" in capsys.readouterr().out
     assert convert("own.json", "no", "--columns", "질문=prompt") == 2
     assert "There is no column '질문' to call prompt" in capsys.readouterr().err
+
+
+def test_an_answer_in_two_speech_levels_is_a_pair(tmp_path, capsys):
+    rows = [{"prompt": "수도?", "completion": "서울입니다."}, {"prompt": "뭐?", "completion": "글쎄, 뭘까?"}]
+    (tmp_path / "sft.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert convert("sft.json", "pairs", "--speech_pairs", "해요체") == 0
+    assert "1 pairs in two speech levels, left out as not certain: 1" in capsys.readouterr().out
+    (row,) = load_rows("pairs/train.jsonl")
+    assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("서울이에요.", "서울이야.")
+    assert convert("orca.jsonl", "more", "--speech_pairs", "해요체") == 2
+    assert "--speech_pairs takes prompts with answers" in capsys.readouterr().err

@@ -59,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("preference", "unpaired_preference"),
         help="make pairs of answers marked good or bad, or mark the answers of pairs",
     )
+    parser.add_argument(
+        "--speech_pairs",
+        metavar="LEVEL",
+        help="of prompts with answers make pairs: the answer in 합쇼체, 해요체 or 해체, and the same in another level; "
+        "needs the extra 'korean'",
+    )
     parser.add_argument("--split", default="train", help="split to read of a dataset on the Hub (default: train)")
     parser.add_argument(
         "--eval_fraction",
@@ -78,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--eval_fraction writes train and test: OUT must be a folder, not the file {args.output}.")
     columns = parse_columns(args.columns)
     parts = [convert(source, args, columns) for source in args.source]
+    if args.speech_pairs:
+        parts = [in_two_levels(part, args.speech_pairs) for part in parts]
     splits = {target: joined(parts)}
     if args.eval_fraction is not None:
         train, held_out = split_by_prompt(splits[target], args.eval_fraction, seed=args.seed)
@@ -163,6 +171,21 @@ def of_type(part: Converted, asked: str | None) -> Converted:
     told = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "nothing"
     print(f"{part.source}: {len(rows):,} pairs, left out: {told}")
     return part._replace(type=asked, rows=rows)
+
+
+def in_two_levels(part: Converted, level: str) -> Converted:
+    """Pairs of each answer in the level and in another one; what is left out is printed.
+
+    Raises:
+        ValueError: They are no prompts with answers, or no answer can be rewritten.
+    """
+    from ..data.pairs import speech_pairs
+
+    if part.type != "prompt_completion":
+        raise InputError(f"{part.source} gives {part.type} rows; --speech_pairs takes prompts with answers.")
+    rows, left_out = speech_pairs(part.rows, level)
+    print(f"{part.source}: {len(rows):,} pairs in two speech levels, left out as not certain: {left_out:,}")
+    return part._replace(type="preference", rows=rows)
 
 
 def joined(parts: list[Converted]) -> "Dataset":
