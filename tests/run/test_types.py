@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.data.layouts import LAYOUTS
-from trl_kochat.recipes import dpo_orca, ppo_kochatgpt, reward_kochatgpt, sft_kochatgpt
+from trl_kochat.recipes import dpo_orca, kto_pairs, ppo_kochatgpt, reward_kochatgpt, sft_kochatgpt
 
 
 THINGS = ("김치", "한글", "서울", "기차", "날씨", "저녁", "부산", "공부")
@@ -32,6 +32,8 @@ def rows_like(name, folder):
         ("TRL, ko_Ultrafeedback_binarized", dpo_orca, ["--formatter", "trl"]),
         ("TRL, prompt within", reward_kochatgpt, []),
         ("UltraFeedback", reward_kochatgpt, []),
+        ("LLaMA-Factory, KTO", kto_pairs, []),
+        ("HH-RLHF", kto_pairs, []),
         ("KoChatGPT, stage 3", ppo_kochatgpt, []),
         ("UltraChat 200k", ppo_kochatgpt, []),
     ],
