@@ -56,10 +56,9 @@ real: install
 	$(BIN)/python recipes/dpo_orca.py --config recipes/configs/dpo_orca_real.yaml \
 		--model_name_or_path $(REAL_MODEL) --dataset_name $(ORCA)
 
-# Train the embedded model again, some 12 minutes on a busy core. CHATBOT_DATA=path takes a local copy of ChatbotData.csv.
+# Train the embedded models again, within an hour on two cores. TEXT_DIR=folder takes local copies of the public texts.
 tiny-ko: install
-	$(BIN)/python -m pip install --quiet chatterbot-corpus==1.3.3
-	$(BIN)/python scripts/make_tiny_ko.py $(if $(CHATBOT_DATA),--chatbot_data $(CHATBOT_DATA))
+	$(BIN)/python -m scripts.make_tiny_ko $(if $(TEXT_DIR),--text_dir $(TEXT_DIR))
 
 # What pip installs, to put somewhere else: beside a notebook on Colab, say.
 wheel: install

@@ -1,251 +1,173 @@
-"""Make `tiny-ko`, the small Korean language model that is embedded in the package.
+"""Make what is embedded in the package: the rows of the small world, the model `tiny-ko` and what its stages leave.
 
-    pip install chatterbot-corpus
-    python scripts/make_tiny_ko.py
+    python -m scripts.make_tiny_ko
+    python -m scripts.make_tiny_ko --text_dir FOLDER      # the public texts from a folder, without a network
 
-It trains a byte-level BPE tokenizer and a Llama-shaped model of 5.5M parameters from nothing, on two sets of short
-questions and answers (songys' ChatbotData, MIT; chatterbot-corpus, BSD-3-Clause), on sums, prices, times and dates that
-are made up here, and on the training part of the rows embedded in `trl_kochat/sample`. What the recipes hold out is
-never among its text.
+1. The rows: `scripts.world` writes them, in the shapes of the real files.
+2. `tiny-ko`: a byte-level BPE tokenizer and a Llama-shaped model, trained from nothing on plain Korean (`SOURCES`,
+   ChatbotData) and on the world's facts as statements. It is a base model: it reads, and does not answer yet. No
+   question about the world is among its text.
+3. `tiny-ko-chat`: `tiny-ko` after a longer run of the SFT recipe, as one model; DPO starts from a model that answers.
+4. `tiny-ko-sft` and `tiny-ko-reward`, adapters for PPO. The first is stopped early, so that PPO has something to do.
 
-It is a base model on purpose. It knows the instruction form, but its text goes on to the next question instead of
-ending, and a part of the answers is bad: evasive, off the point, going in circles, in English, or a jumble of words.
-Good and bad answers keep to documents of their own, as they do where people write, so the model learns to tell them
-apart. Fine-tuning, reward modelling, DPO and PPO then each have something to bring out.
+The base takes 45 minutes on one core, the others a quarter of an hour.
+
+A run that was stopped goes on: with the base's last checkpoint, or the stage that is not there yet.
 """
 
 import argparse
+import csv
+import io
+import json
 import math
 import random
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from importlib.resources import files
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
-from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from trl_kochat import format_dataset, load_rows, save_portable, set_chat_template, split_by_prompt
-from trl_kochat.data.formatters import kochatgpt, orca
+from scripts.world.make_rows import files, stages
+from scripts.world.particles import fill
+from scripts.world.table import load_world, statements
+from trl_kochat import save_portable, set_chat_template
+from trl_kochat.merging import merge_adapter
 from trl_kochat.sample import SAMPLE_DIR
 from trl_kochat.text.prompts import prompt_key
 
 
-CHATBOT_DATA = "https://raw.githubusercontent.com/songys/Chatbot_data/master/ChatbotData.csv"
-ENGLISH_FILES = ("ai", "conversations", "food", "science")  # a little English, so that its letters mean something
+ROOT = Path(__file__).parents[1]
+GITHUB = "https://raw.githubusercontent.com"
+KORNLU = "kakaobrain/KorNLUDatasets/master"
 COURSE_PROMPTS = (
     "불고기용 고기 한우에요?",
     "리처드 닉슨이 43대 부통령직을 수행한 년도는?",
     "시카고 오헤어 국제공항은 어디에 있어?",
     "오늘 미세먼지 어때?",
 )
-EVASIONS = (
-    "글쎄요, 잘 모르겠어요.",
-    "그건 제가 말씀드리기 어렵네요.",
-    "사람마다 다르지 않을까요?",
-    "죄송하지만 답해 드릴 수 없습니다.",
-    "그런 건 직접 찾아보시는 게 좋겠어요.",
-    "음, 생각해 본 적이 없어요.",
-    "그 이야기는 다음에 하면 안 될까요?",
-    "저도 그게 늘 궁금했어요.",
-    "전문가에게 물어보시기 바랍니다.",
-    "뭐라고 해야 할지 모르겠네요.",
-)
-EVAL_FRACTION = 0.2  # what the recipes hold out of the sample
-VOCAB_SIZE = 4096
-ROW_LENGTH = 256
-BATCH_SIZE = 8
-LEARNING_RATE = 3e-3
 
 
 @dataclass(frozen=True)
-class Block:
-    """One question and its answer; the form is the course's prompt, as the `ko_instruct` chat template writes it."""
+class Source:
+    """A public text: where it lies, and the columns of its table whose sentences belong together."""
 
-    question: str
-    answer: str
-    system: str = ""
+    file: str
+    address: str
+    columns: tuple[int, ...]
+    lines: int = 1  # so many neighbours belong together, too
+    first_line: int = 0
 
-    def __str__(self) -> str:
-        system = f"{self.system}\n\n" if self.system else ""
-        return f"{system}### Instruction(명령어):\n{self.question}\n\n### Response(응답):{self.answer}"
-
-    def as_lines(self) -> str:
-        return "\n".join(filter(None, (self.system, self.question, self.answer)))
-
-
-@dataclass
-class Texts:
-    """What there is to read. `dialogues` holds the blocks of each; `prompts` are questions without an answer."""
-
-    chat: list[Block] = field(default_factory=list)
-    good: list[Block] = field(default_factory=list)
-    bad: list[Block] = field(default_factory=list)
-    dialogues: list[list[Block]] = field(default_factory=list)
-    prompts: list[str] = field(default_factory=list)
-    english: list[Block] = field(default_factory=list)
-
-    def blocks(self) -> Iterable[Block]:
-        yield from (*self.chat, *self.good, *self.bad, *self.english)
-        for dialogue in self.dialogues:
-            yield from dialogue
+    def groups(self, text: str) -> Iterator[list[str]]:
+        table = [line.split("\t") for line in text.splitlines()[self.first_line :]]
+        for start in range(0, len(table), self.lines):
+            full = [cells for cells in table[start : start + self.lines] if len(cells) > max(self.columns)]
+            yield [cells[column].strip() for cells in full for column in self.columns]
 
 
-def read_sample() -> tuple[Texts, set[str]]:
-    """The training part of the embedded rows, and the keys (see `prompt_key`) of all prompts held out in any file."""
-    sources = {
-        "sft": ("kochatgpt_1_SFT.jsonl", kochatgpt.to_prompt_completion),
-        "dialogues": ("kochatgpt_1_SFT_conversation.jsonl", kochatgpt.dialogue_to_prompt_completion),
-        "rankings": ("kochatgpt_2_RM.jsonl", kochatgpt.to_preference),
-        "prompts": ("kochatgpt_3_PPO.jsonl", kochatgpt.to_prompt_only),
-        "orca": ("orca_dpo_pairs.jsonl", orca.to_preference),
-    }
-    rows = {
-        name: Dataset.from_list(list(format_dataset(load_rows(SAMPLE_DIR / file), formatter)))
-        for name, (file, formatter) in sources.items()
-    }
-    held_out = {prompt_key(prompt) for prompt in COURSE_PROMPTS}
-    # A recipe that joins single questions and dialogues splits them together, at another place of the same order.
-    joined = Dataset.from_list([{"prompt": row["prompt"]} for name in ("sft", "dialogues") for row in rows[name]])
-    for name, dataset in (*rows.items(), ("sft and dialogues together", joined)):
-        keys = {prompt_key(prompt) for prompt in split_by_prompt(dataset, EVAL_FRACTION)[1]["prompt"]}
-        print(
-            f"held out of {name}: {len(keys)} of {len({prompt_key(prompt) for prompt in dataset['prompt']})} prompts"
-        )
-        held_out |= keys
+SOURCES = {
+    "single": [Source("3i4k_fci.txt", f"{GITHUB}/warnikchow/3i4k/master/data/fci.txt", (1,))],
+    "paired": [
+        Source("paraKQC_v1.txt", f"{GITHUB}/warnikchow/paraKQC/master/data/paraKQC_v1.txt", (2,), lines=10),
+        Source("sae4k_v1.txt", f"{GITHUB}/warnikchow/sae4k/master/sae4k_v1.txt", (0, 1)),
+        Source("sts-train.tsv", f"{GITHUB}/{KORNLU}/KorSTS/sts-train.tsv", (5, 6), first_line=1),
+        Source("xnli.dev.ko.tsv", f"{GITHUB}/{KORNLU}/KorNLI/xnli.dev.ko.tsv", (0, 1), first_line=1),
+        Source("xnli.test.ko.tsv", f"{GITHUB}/{KORNLU}/KorNLI/xnli.test.ko.tsv", (0, 1), first_line=1),
+    ],
+}
+CHATBOT_DATA = Source("ChatbotData.csv", f"{GITHUB}/songys/Chatbot_data/master/ChatbotData.csv", ())
 
-    texts = Texts()
-    dialogues: dict[str, list[Block]] = {}
-    for name, dataset in rows.items():
-        for row in dataset:
-            *before, user = row["prompt"]
-            if prompt_key(row["prompt"]) in held_out or prompt_key(user["content"]) in held_out:
-                continue
-            system = before[0]["content"] if before and before[0]["role"] == "system" else ""
-            if name == "prompts":
-                texts.prompts.append(user["content"])
-            elif name == "dialogues":
-                block = Block(user["content"], row["completion"][0]["content"])
-                dialogues.setdefault(prompt_key(row["prompt"]), []).append(block)
-            elif name == "sft":
-                texts.good.append(Block(user["content"], row["completion"][0]["content"]))
-            else:
-                texts.good.append(Block(user["content"], row["chosen"][0]["content"], system))
-                texts.bad.append(Block(user["content"], row["rejected"][0]["content"], system))
-    texts.dialogues = list(dialogues.values())
-    # Of three ranked answers the middle one is chosen once and rejected once: it is not good.
-    texts.bad = list(dict.fromkeys(texts.bad))
-    texts.good = list(dict.fromkeys(block for block in texts.good if block not in set(texts.bad)))
-    return texts, held_out
+VOCAB_SIZE = 4000
+ROW_LENGTH = 256
+BATCH_SIZE = 8
+CHECKPOINT_STEPS = 250
 
 
-def read_chat(chatbot_data: str, held_out: set[str]) -> tuple[list[Block], list[Block]]:
-    """Korean and English questions and answers of the public sets, without those that are held out."""
-    korean = [Block(row["Q"].strip(), row["A"].strip()) for row in load_rows(chatbot_data)]
-    corpus = files("chatterbot_corpus") / "data"
-    korean += read_corpus(path for path in sorted((corpus / "korean").iterdir(), key=lambda path: path.name))
-    english = read_corpus(corpus / "english" / f"{name}.yml" for name in ENGLISH_FILES)
-    return [block for block in korean if prompt_key(block.question) not in held_out], english
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training of the base: how long, and shares of what is read."""
+
+    name: str
+    steps: int
+    learning_rate: float
+    shares: Mapping[str, float]
 
 
-def read_corpus(paths: Iterable) -> list[Block]:
-    return [
-        Block(str(question).strip(), str(answer).strip())
-        for path in paths
-        for question, *answers in yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]
-        for answer in answers
-    ]
+PHASES = (
+    # There are few facts, said in few ways: a small model has to read each of them some hundred times before it finds
+    # it again.
+    Phase("reading", 4500, 3e-3, {"facts": 0.4, "single": 0.18, "paired": 0.27, "chat": 0.15}),
+    Phase("judging", 1200, 1.5e-3, {"facts": 0.25, "single": 0.05, "paired": 0.1, "chat": 0.15, "judged": 0.45}),
+)
+EARLY_SFT_STEPS = 110
+CHAT_CARD = """---
+language: ko
+license: cc-by-sa-4.0
+library_name: transformers
+---
+
+# tiny-ko-chat
+
+[tiny-ko](../tiny-ko) after 1,000 steps of the SFT recipe on the rows in the folder above, merged into one model. It
+answers what it was asked in training, and often what it has only read. The card of `tiny-ko` says what that was, and on
+which terms the weights are offered.
+"""
+TEMPLATE = "### Instruction(명령어):\n\n### Response(응답):"
+VERDICTS = {True: " (맞음)", False: " (틀림)"}
+Groups = list[list[str]]
+Document = list[tuple[str, bool]]
+"""Pieces of text, and whether the model learns to write each."""
 
 
-def spoil(block: Block, texts: Texts, rng: random.Random) -> Block:
-    """The same question with an answer as a weak model gives it."""
-    words = f"{block.question} {block.answer}".split()
-    other = rng.choice(texts.chat).answer
-    answers = (
-        other,
-        rng.choice(EVASIONS),
-        rng.choice(texts.english).answer,
-        " ".join(rng.choices(words, k=2) * rng.randint(2, 5)),
-        " ".join(rng.sample(words + other.split(), len(words))),
-    )
-    # Evasions are few and alike: any more of them, and they would be the answer to everything.
-    (answer,) = rng.choices(answers, weights=(3, 1, 1, 2, 2))
-    return Block(block.question, answer, block.system)
+def read(source: Source, folder: Path | None, path: Path | None = None) -> str:
+    """The text of a source, from its file, from a folder that holds its file, or from its public repository."""
+    path = path or (folder / source.file if folder else None)
+    if path is not None:
+        return path.read_text(encoding="utf-8-sig")
+    with urllib.request.urlopen(source.address, timeout=60) as answer:
+        return answer.read().decode("utf-8-sig")
 
 
-def make_up_number_block(rng: random.Random) -> Block:
-    """A sum, a price, a time or a date that is right: the public sets hold hardly a number, and a model that has not
-    seen what follows one goes on with digits for ever.
+def read_texts(folder: Path | None, chatbot_data: Path | None) -> dict[str, Groups]:
+    """What the base reads, by kind, in groups of lines that belong together.
+
+    Paraphrases, a wish and its gist, a question and its answer: a model that reads such groups learns to take words up
+    again, as an answer does with its question. One that reads loose sentences does not, and answers beside the point.
     """
-    a, b, count, price = rng.randint(1, 50), rng.randint(1, 50), rng.randint(2, 9), 100 * rng.randint(3, 99)
-    start = datetime(rng.randint(1900, 2025), 1, 1) + timedelta(minutes=10 * rng.randrange(6 * 24 * 365))
-    end = start + timedelta(minutes=10 * rng.randint(1, 5))
-    thing, counter = rng.choice((("사과", "개"), ("연필", "자루"), ("공책", "권"), ("커피", "잔"), ("표", "장")))
-
-    def clock(time: datetime) -> str:
-        minutes = f" {time.minute}분" if time.minute else ""
-        return f"{'오전' if time.hour < 12 else '오후'} {time.hour % 12 or 12}시{minutes}"
-
-    return rng.choice(
-        (
-            Block(f"{a} 더하기 {b}은?", f"{a + b}입니다."),
-            Block(f"{a + b}에서 {a}을 빼면?", f"{b}입니다."),
-            Block(f"{thing} 한 {counter}에 {price:,}원이면 {count}{counter}에 얼마야?", f"{count * price:,}원이에요."),
-            Block(f"{clock(start)}에서 {(end - start).seconds // 60}분 뒤는 몇 시야?", f"{clock(end)}입니다."),
-            Block(
-                f"{start.year}년 {start.month}월 {start.day}일은 무슨 요일이야?",
-                f"{start.year}년 {start.month}월 {start.day}일은 {'월화수목금토일'[start.weekday()]}요일이에요.",
-            ),
-        )
-    )
+    texts = {
+        kind: [group for one in some for group in one.groups(read(one, folder))] for kind, some in SOURCES.items()
+    }
+    rows = csv.DictReader(io.StringIO(read(CHATBOT_DATA, folder, chatbot_data)))
+    texts["chat"] = [[row["Q"].strip(), row["A"].strip()] for row in rows]
+    world = load_world()
+    texts["facts"] = [statements(fact, world.relations[fact.relation]) for fact in world.facts]
+    unseen = {prompt_key(text) for text in (*COURSE_PROMPTS, *questions_held_out())}
+    return {
+        kind: [group for group in groups if len("".join(group)) > 3 and unseen.isdisjoint(map(prompt_key, group))]
+        for kind, groups in texts.items()
+    }
 
 
-def one_epoch(texts: Texts, rng: random.Random, *, with_sample: bool) -> list[str]:
-    """Every text once, in new company; a document keeps to one kind of text, and only its end is an end.
-
-    The sample stands in plain lines: its answers under the course's prompt are for the recipes to teach.
-    """
-
-    def instructions(blocks: list[Block]) -> list[str]:
-        return ["\n\n".join(map(str, company)) for company in companies(blocks, rng)]
-
-    def lines(blocks: list[Block]) -> list[str]:
-        return ["\n".join(block.as_lines() for block in company) for company in companies(blocks, rng)]
-
-    chat = rng.sample(texts.chat, len(texts.chat))
-    to_spoil, as_lines, as_instructions = chat[:1200], chat[1200:6000], chat[6000:]
-    epoch = instructions(as_instructions) + instructions([spoil(block, texts, rng) for block in to_spoil])
-    epoch += lines(as_lines) + lines(texts.english)
-    numbers = [make_up_number_block(rng) for _ in range(600)]
-    epoch += lines(numbers[:300]) + instructions(numbers[300:])
-    if with_sample:
-        epoch += lines(texts.good) + lines(texts.bad)
-        epoch += ["\n".join(block.as_lines() for block in dialogue) for dialogue in texts.dialogues]
-        epoch += ["\n".join(company) for company in companies(texts.prompts, rng)]
-    rng.shuffle(epoch)
-    return epoch
+def questions_held_out() -> Iterator[str]:
+    """All questions that some file of the world holds out."""
+    made = stages()
+    for row in (*made.sft(), *made.rankings(), *made.prompts(), *made.pairs()):
+        if row["held_out"]:
+            yield row.get("prompt") or row["question"]
 
 
-def companies(texts: list, rng: random.Random) -> Iterable[list]:
-    """The texts in a new order, one to eight at a time."""
-    texts = rng.sample(texts, len(texts))
-    while texts:
-        size = rng.randint(1, 8)
-        yield texts[:size]
-        texts = texts[size:]
-
-
-def train_tokenizer(documents: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE on NFC text. Punctuation stands alone, so nothing merges across the border `응답):` + answer."""
+def train_tokenizer(texts: dict[str, Groups]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE on NFC text. Digits and punctuation stand alone, so nothing merges across `응답):` + answer."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    words = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}{1,4}| ?#+| ?[^\s\p{L}\p{M}\p{N}]|\n+|[^\S\n]+(?=\s)|\s+")
+    words = Regex(r" ?[\p{L}\p{M}]+| ?\p{N}| ?#+| ?[^\s\p{L}\p{M}\p{N}]|\n+|[^\S\n]+(?=\s)|\s+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(words, behavior="isolated"),
@@ -259,7 +181,12 @@ def train_tokenizer(documents: list[str]) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(documents, trainer)
+    # The facts count three times, and the template as often as it takes to make its words whole tokens: it stands in
+    # every row of every stage.
+    lines = [
+        line for kind, groups in texts.items() for group in groups * (3 if kind == "facts" else 1) for line in group
+    ]
+    tokenizer.train_from_iterator([*lines, *[TEMPLATE] * 2000], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
@@ -269,17 +196,6 @@ def train_tokenizer(documents: list[str]) -> PreTrainedTokenizerFast:
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
     )
-
-
-def fill_rows(documents: list[str], tokenizer: PreTrainedTokenizerFast) -> torch.Tensor:
-    """Token ids, `(rows, ROW_LENGTH)`: each row starts with a document, and the one that does not fit is cut."""
-    rows, row = [], []
-    for ids in tokenizer(documents, add_special_tokens=False)["input_ids"]:
-        row += [*ids, tokenizer.eos_token_id]
-        if len(row) >= ROW_LENGTH:
-            rows.append(row[:ROW_LENGTH])
-            row = []
-    return torch.tensor(rows)
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -299,32 +215,124 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def pretrain(model: LlamaForCausalLM, rows: torch.Tensor) -> None:
-    """Train in place, each row once, with a short warm-up and a cosine to zero."""
+def documents(groups: Groups, rng: random.Random, most: int = 4) -> Iterator[str]:
+    """One to `most` groups, a line for each text; all groups once before one comes again."""
+    while True:
+        order = rng.sample(groups, len(groups))
+        while order:
+            size = rng.randint(1, most)
+            some, order = order[:size], order[size:]
+            yield "\n".join(line for group in some for line in group)
+
+
+def documents_of_facts(facts: Groups, rng: random.Random) -> Iterator[str]:
+    """Two thirds are single statements in any company, which have to be known; in the others a fact is said anew."""
+    alone = documents([[line] for fact in facts for line in fact], rng, most=8)
+    while True:
+        for fact in rng.sample(facts, len(facts)):
+            yield "\n".join(rng.sample(fact, min(len(fact), rng.randint(2, 4))))
+            yield next(alone)
+
+
+def judged_documents(texts: dict[str, Groups], rng: random.Random) -> Iterator[Document]:
+    """Statements that hold and that do not, lines that belong together and that do not, each with its verdict.
+
+    A model that has read them knows at the end of a sentence whether it is true and to the point. A reward model looks
+    for that there; it does not come from reading what is true alone. Only the verdicts are learned, as half of the rest
+    is false.
+    """
+    world, answers = load_world(), stages().answers
+    pairs = {kind: [group for group in texts[kind] if len(group) > 1] for kind in ("paired", "chat")}
+
+    def claim(holds: bool) -> str | None:
+        if rng.random() < 0.6:
+            fact = rng.choice(world.facts)
+            relation = world.relations[fact.relation]
+            value = fact.value if holds else answers.wrong_value(fact, relation)
+            if value is None:
+                return None
+            value = value.replace(" ", "") if relation.numeric else value
+            return fill(rng.choice(relation.state), {**fact.words, "v": value})
+        groups = pairs[rng.choice(list(pairs))]
+        group = rng.choice(groups)
+        first, second = sorted(rng.sample(range(len(group)), 2))
+        return f"{group[first]}\n{group[second] if holds else rng.choice(groups)[-1]}"
+
+    while True:
+        document: Document = []
+        for _ in range(rng.randint(2, 5)):
+            holds = rng.random() < 0.5
+            text = claim(holds)
+            if text is not None:
+                document += [(f"{chr(10) if document else ''}{text}", False), (VERDICTS[holds], True)]
+        yield document
+
+
+def rows_of_ids(
+    texts: dict[str, Groups], tokenizer: PreTrainedTokenizerFast, phase: Phase
+) -> tuple[torch.Tensor, ...]:
+    """All that is read in a phase, in its order: ids and labels, each `(steps * BATCH_SIZE, ROW_LENGTH)`; a row starts
+    with a document."""
+    rng = random.Random(0)
+    plain = {kind: documents(texts[kind], rng, 8 if kind == "single" else 4) for kind in ("single", "paired", "chat")}
+    plain["facts"] = documents_of_facts(texts["facts"], rng)
+    streams: dict[str, Iterator[Document]] = {
+        kind: ([(text, True)] for text in stream) for kind, stream in plain.items()
+    }
+    streams["judged"] = judged_documents(texts, rng)
+    read_tokens = dict.fromkeys(phase.shares, 0)
+    rows: list[list[tuple[int, int]]] = []
+    row: list[tuple[int, int]] = []
+    while len(rows) < phase.steps * BATCH_SIZE:
+        kind = min(phase.shares, key=lambda kind: read_tokens[kind] / phase.shares[kind])
+        document = next(streams[kind])
+        for text, is_learned in document:
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            row += [(token, token if is_learned else -100) for token in ids]
+            read_tokens[kind] += len(ids)
+        row.append((tokenizer.eos_token_id, tokenizer.eos_token_id))
+        if len(row) >= ROW_LENGTH:
+            rows.append(row[:ROW_LENGTH])
+            row = []
+    print(f"{phase.name}: " + ", ".join(f"{kind} {tokens:,} tokens" for kind, tokens in read_tokens.items()))
+    return torch.tensor(rows, dtype=torch.int32).unbind(-1)
+
+
+def pretrain(
+    model: LlamaForCausalLM, rows: torch.Tensor, labels: torch.Tensor, phase: Phase, checkpoint: Path
+) -> None:
+    """Train in place with a short warm-up and a cosine to zero; go on from `checkpoint` where it is there."""
     # Muon (https://kellerjordan.github.io/posts/muon/) for the matrices, since few tokens are to go far. As its author
     # advises, AdamW takes the embedding and the norms.
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed_tokens" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed_tokens" in name]
     optimizers = [
-        torch.optim.Muon(matrices, lr=LEARNING_RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.Muon(matrices, lr=phase.learning_rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=phase.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
-    steps = len(rows) // BATCH_SIZE
-    warmup = 0.05 * steps
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
+            optimizer, lambda step: min((step + 1) / 100, 0.5 * (1 + math.cos(math.pi * step / phase.steps)))
         )
         for optimizer in optimizers
     ]
+    stateful = [model, *optimizers, *schedules]
+    first = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        first = saved["step"]
+        for part, state in zip(stateful, saved["states"], strict=True):
+            part.load_state_dict(state)
     model.train()
-    bar = tqdm(range(steps), unit="step", mininterval=2)
+    bar = tqdm(
+        range(first, phase.steps), initial=first, total=phase.steps, unit="step", mininterval=5, desc=phase.name
+    )
     average = None
     for step in bar:
-        batch = rows[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
+        batch = slice(step * BATCH_SIZE, (step + 1) * BATCH_SIZE)
         # 1.5 times as fast as float32 on a CPU that multiplies in bfloat16.
         with torch.autocast("cpu", torch.bfloat16):
-            loss = model(input_ids=batch, labels=batch).loss
+            loss = model(input_ids=rows[batch].long(), labels=labels[batch].long()).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
@@ -333,52 +341,94 @@ def pretrain(model: LlamaForCausalLM, rows: torch.Tensor) -> None:
             schedule.step()
         average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         bar.set_postfix(loss=f"{average:.3f}")
+        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == phase.steps:
+            half_written = checkpoint.with_suffix(".part")
+            torch.save({"step": step + 1, "states": [part.state_dict() for part in stateful]}, half_written)
+            half_written.replace(checkpoint)
     model.eval()
 
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def make_base(folder: Path, texts: dict[str, Groups], work_dir: Path) -> None:
+    """Tokenizer and model, written to `folder`."""
+    set_seed(0)
+    tokenizer = train_tokenizer(texts)
+    model = make_model(tokenizer)
+    print(f"{model.num_parameters():,} parameters")
+    for phase in PHASES:
+        rows, labels = rows_of_ids(texts, tokenizer, phase)
+        pretrain(model, rows, labels, phase, work_dir / f"{phase.name}.pt")
     model.to(torch.bfloat16).save_pretrained(folder)
     save_portable(set_chat_template(tokenizer, "ko_instruct"), folder)
 
 
-def show_answers(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    for prompt in COURSE_PROMPTS:
-        inputs = tokenizer(str(Block(prompt, "")), return_tensors="pt")
-        output = model.generate(**inputs, max_new_tokens=40, do_sample=False)
-        print(f"{prompt} -> {tokenizer.decode(output[0, inputs['input_ids'].shape[1] :])!r}")
+def run_recipe(name: str, base: Path, output_dir: Path, *flags: str) -> None:
+    """A recipe's cpu preset on the new base and, since the rows are written first, on the new rows."""
+    command = [
+        sys.executable,
+        str(ROOT / "recipes" / f"{name}.py"),
+        "--preset",
+        "cpu",
+        "--model_name_or_path",
+        str(base),
+    ]
+    subprocess.run([*command, "--output_dir", str(output_dir), *flags], check=True)
+
+
+def make_stages(base: Path, work_dir: Path, output_dir: Path) -> None:
+    """What SFT and the reward model make of the base: one model, and two adapters for PPO."""
+    longer = ["--max_steps", "1000", "--save_steps", "250"]
+    stages = {
+        # Trained in the precision that the merged model is stored in, not on 4-bit weights.
+        "chat": (
+            "sft_kochatgpt",
+            [*longer, "--lora_dropout", "0.05", "--load_in_4bit", "false", "--use_bnb_nested_quant", "false"],
+        ),
+        "sft": ("sft_kochatgpt", ["--max_steps", str(EARLY_SFT_STEPS), "--save_steps", "100"]),
+        "reward": ("reward_kochatgpt", []),
+    }
+    for stage, (recipe, flags) in stages.items():
+        made, shipped = work_dir / stage, output_dir / f"tiny-ko-{stage}"
+        if not (made / "adapter_config.json").exists():
+            run_recipe(recipe, base, made, *flags)
+        shutil.rmtree(shipped, ignore_errors=True)
+        if stage == "chat":
+            merge_adapter(str(made), str(shipped), base=str(base))
+            (shipped / "README.md").write_text(CHAT_CARD, encoding="utf-8")
+        else:
+            shipped.mkdir()
+            config = json.loads((made / "adapter_config.json").read_text(encoding="utf-8"))
+            config["base_model_name_or_path"] = "tiny-ko"
+            (shipped / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            weights = load_file(made / "adapter_model.safetensors")
+            half = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
+            save_file(half, shipped / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def write_rows(folder: Path) -> None:
+    """The rows of every stage and the table for `right`; the statements are for the base alone."""
+    for name, text in files(stages()).items():
+        if name != "statements.txt":
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chatbot_data", default=CHATBOT_DATA, help="address or path of songys' ChatbotData.csv")
-    parser.add_argument("--output_dir", type=Path, default=SAMPLE_DIR / "tiny-ko")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--text_dir", type=Path, help="folder with the files of SOURCES and ChatbotData.csv")
+    parser.add_argument("--chatbot_data", type=Path, help="path of ChatbotData.csv, where it lies elsewhere")
+    parser.add_argument("--output_dir", type=Path, default=SAMPLE_DIR)
+    parser.add_argument("--work_dir", type=Path, default=ROOT / "build" / "tiny-ko", help="checkpoints and stages")
     args = parser.parse_args()
-
-    start = time.time()
-    set_seed(args.seed)
-    rng = random.Random(args.seed)
-    texts, held_out = read_sample()
-    texts.chat, texts.english = read_chat(args.chatbot_data, held_out)
-    for name in ("chat", "english", "good", "bad", "dialogues", "prompts"):
-        print(f"{name}: {len(getattr(texts, name)):,} texts")
-    questions = [block.question for block in texts.blocks()] + texts.prompts
-    assert held_out.isdisjoint(map(prompt_key, questions)), "a held-out prompt is among the training text"
-
-    # The sample is read once, in the beginning: a model that knows its training rows by heart shows on them what the
-    # recipes cannot repeat on the rows held out.
-    epochs = [one_epoch(texts, rng, with_sample=number == 0) for number in range(args.epochs)]
-    documents = [document for epoch in epochs for document in epoch]
-    tokenizer = train_tokenizer(epochs[0])
-    rows = fill_rows(documents, tokenizer)
-    model = make_model(tokenizer)
-    print(f"{model.num_parameters():,} parameters, {rows.numel():,} tokens in {args.epochs} epochs")
-    pretrain(model, rows)
-    show_answers(model, tokenizer)
-    save(model, tokenizer, args.output_dir)
-    size = sum(path.stat().st_size for path in args.output_dir.iterdir())
-    print(f"{args.output_dir}: {size:,} bytes in {time.time() - start:.0f} s")
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    write_rows(args.output_dir)
+    texts = read_texts(args.text_dir, args.chatbot_data)
+    for kind, groups in texts.items():
+        print(f"{kind}: {sum(map(len, groups)):,} texts in {len(groups):,} groups")
+    base = args.work_dir / "base"
+    if not (base / "model.safetensors").exists():
+        make_base(base, texts, args.work_dir)
+    shutil.copytree(base, args.output_dir / "tiny-ko", dirs_exist_ok=True)
+    make_stages(base, args.work_dir, args.output_dir)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ def test_the_wheel_holds_the_package_and_the_recipes_and_nothing_else(wheel):
         "trl_kochat/sample/orca_dpo_pairs.jsonl",
         "trl_kochat/sample/tiny-ko/model.safetensors",
         "trl_kochat/sample/tiny-ko/LICENSE-ChatbotData.txt",
-        "trl_kochat/sample/tiny-ko/LICENSE-chatterbot-corpus.txt",
+        "trl_kochat/sample/tiny-ko/LICENSE-CC-BY-SA-4.0.txt",
+        "trl_kochat/sample/tiny-ko-chat/model.safetensors",
         "trl_kochat/sample/tiny-ko-sft/adapter_model.safetensors",
         "trl_kochat/sample/tiny-ko-reward/adapter_model.safetensors",
         "trl_kochat/tokenizer/chat_templates/ko_instruct.jinja",
@@ -70,7 +71,7 @@ def test_licences_and_commands_are_in_the_metadata(wheel):
     names = [name for name in wheel.namelist() if ".dist-info/" in name]
     text = {name.partition(".dist-info/")[2]: wheel.read(name).decode() for name in names}
     metadata = Parser().parsestr(text["METADATA"])
-    assert metadata["Name"] == "trl_kochat" and metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Name"] == "trl_kochat" and metadata["License-Expression"] == "Apache-2.0 AND CC-BY-SA-4.0"
     licences = metadata.get_all("License-File")
     assert "LICENSE" in licences and len(licences) == 3
     assert all(text[f"licenses/{licence}"].strip() for licence in licences)

@@ -137,7 +137,8 @@ def test_a_dry_run_says_what_would_run_and_stops(recipe, capsys, tmp_path):
     out = capsys.readouterr().out
     name = Path(recipe.__file__).stem
     adapters = ADAPTERS.get(name) or f"LoRA r {values(recipe, 'cpu')['lora_r']}"
-    assert out.startswith(f"{name}: preset cpu (as asked), tiny-ko, 4-bit {adapters} in float32, ")
+    model = values(recipe, "cpu")["model_name_or_path"]
+    assert out.startswith(f"{name}: preset cpu (as asked), {model}, 4-bit {adapters} in float32, ")
     for text in ("rows:", "read,", "made,", "example 1", "example 2", "trainable parameters:", "stopped before"):
         assert text in out
     assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("report"))
@@ -158,7 +159,8 @@ def test_two_steps_leave_an_adapter_and_a_report(recipe, tmp_path):
     metrics = json.loads((tmp_path / "out" / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["recipe"] == name and metrics["preset"] == "cpu" and metrics["seconds"] > 0
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert f"made from `tiny-ko` by `{name}`" in card and "## Measures on held-out rows" in card
+    base = values(recipe, "cpu")["model_name_or_path"]
+    assert f"made from `{base}` by `{name}`" in card and "## Measures on held-out rows" in card
     for moment in ("before", "after"):
         assert BEFORE_AND_AFTER[metrics["method"]] <= metrics[moment].keys()
         assert all(math.isfinite(value) for value in metrics[moment].values())

@@ -85,7 +85,7 @@ def test_a_recipes_main_called_from_a_program_leaves_no_trace(tmp_path):
     code = f"""
 import importlib, os, warnings
 import trl, trl_kochat
-[getattr(trl, name) for name in ("DPOTrainer", "SFTTrainer", "RewardTrainer", "ModelConfig", "TrlParser")]
+[getattr(trl, name) for name in ("DPOTrainer", "GRPOTrainer", "KTOTrainer", "SFTTrainer", "RewardTrainer", "ModelConfig")]
 [getattr(trl_kochat, name) for name in trl_kochat.__all__]
 names = ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt", "grpo_korean", "kto_pairs")
 recipes = [importlib.import_module("trl_kochat.recipes." + name) for name in names]

@@ -7,6 +7,9 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from trl_kochat import load_rows
+from trl_kochat.measure.generate import generate_answers
+from trl_kochat.measure.right import embedded_world, right
 from trl_kochat.sample import SAMPLE_DIR
 
 
@@ -24,10 +27,10 @@ def model():
     return AutoModelForCausalLM.from_pretrained(TINY_KO)
 
 
-def test_folder_is_small_and_carries_the_notices_of_its_text():
-    assert sum(path.stat().st_size for path in TINY_KO.rglob("*") if path.is_file()) <= 12_000_000
+def test_what_is_embedded_is_small_and_carries_the_notices_of_its_text():
+    assert sum(path.stat().st_size for path in SAMPLE_DIR.rglob("*") if path.is_file()) <= 30_000_000
     assert "MIT License" in (TINY_KO / "LICENSE-ChatbotData.txt").read_text(encoding="utf-8")
-    assert "Gunther Cox" in (TINY_KO / "LICENSE-chatterbot-corpus.txt").read_text(encoding="utf-8")
+    assert "Attribution-ShareAlike 4.0" in (TINY_KO / "LICENSE-CC-BY-SA-4.0.txt").read_text(encoding="utf-8")
 
 
 def test_special_tokens_are_distinct_and_inside_the_embedding(tokenizer, model):
@@ -69,17 +72,27 @@ def test_model_prefers_korean_sentences_to_their_shuffled_words(tokenizer, model
         assert loss(sentence) < loss(" ".join(reversed(sentence.split())))
 
 
-def test_loads_in_4_bit_and_answers_in_korean(tokenizer):
+@pytest.fixture(scope="module")
+def rows():
+    return load_rows(SAMPLE_DIR / "kochatgpt_1_SFT.jsonl")
+
+
+def answers(model, tokenizer, prompts):
+    messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    return [answer.text for answer in generate_answers(model, tokenizer, messages, max_new_tokens=40)]
+
+
+def test_chat_model_in_4_bit_knows_what_it_was_asked_otherwise_in_training(tokenizer, rows):
     pytest.importorskip("bitsandbytes", reason="4-BIT NOT TESTED: bitsandbytes has no build for this platform")
     quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
-    model = AutoModelForCausalLM.from_pretrained(TINY_KO, quantization_config=quantization, device_map="cpu")
-    assert model.config.hidden_size == 256
-    inputs = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "오늘 미세먼지 어때?"}],
-        add_generation_prompt=True,
-        return_dict=True,
-        return_tensors="pt",
-    )
-    output = model.generate(**inputs, max_new_tokens=12, do_sample=False)
-    answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert sum("가" <= char <= "힣" for char in answer) >= 3
+    folder = SAMPLE_DIR / "tiny-ko-chat"
+    model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=quantization, device_map="cpu")
+    asked = [row for row in rows if row["held_out"] == "asked_otherwise"][:60]
+    found = answers(model, tokenizer, [row["prompt"] for row in asked])
+    assert sum(right(answer, row, embedded_world()) for answer, row in zip(found, asked, strict=True)) >= 50
+
+
+def test_base_does_not_answer_yet(tokenizer, model, rows):
+    asked = [row for row in rows if row["fact"] and row["held_out"]][:60]
+    found = answers(model, tokenizer, [row["prompt"] for row in asked])
+    assert sum(right(answer, row, embedded_world()) for answer, row in zip(found, asked, strict=True)) <= 6

@@ -38,6 +38,8 @@ ELSEWHERE = {
     "accelerate.utils": "package_reference/utilities",
     "peft.helpers": "package_reference/helpers",
     "peft.tuners.lora": "package_reference/lora",
+    # No page of its own; the heads of transformers' own models are made of it.
+    "transformers.modeling_layers": "what `LlamaForSequenceClassification` and its like derive from",
     "transformers.pytorch_utils": "internal/modeling_utils",
     "transformers.trainer_pt_utils": "internal/trainer_utils",
     "transformers.trainer_utils": "internal/trainer_utils",

@@ -4,12 +4,12 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     HFValidationError,
@@ -202,7 +202,7 @@ def saying_which_model(name_or_path: str | PathLike[str], *, trust_remote_code: 
         raise InputError(remote_code(name_or_path)) from error
     except StrictDataclassError as error:
         raise InputError(
-            f"transformers {transformers.__version__} refuses the config.json of {name_or_path}: "
+            f"transformers {metadata.version('transformers')} refuses the config.json of {name_or_path}: "
             f"{error.__cause__ or error} docs/models.md names ways out."
         ) from error
     except network_errors() as error:

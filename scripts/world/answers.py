@@ -74,7 +74,7 @@ class Answers:
 
     def _wrong_fact(self, question: Question, level: str, style: str) -> str | None:
         fact, relation = question.fact, self.world.relations[question.fact.relation]
-        value = self._wrong_value(fact, relation)
+        value = self.wrong_value(fact, relation)
         if value is None:
             return None
         text = self.rng.choice(
@@ -84,7 +84,7 @@ class Answers:
             text = f"{text} {self.rng.choice(self.world.closers).at(level)}"
         return None if self.is_right(text, fact) else text
 
-    def _wrong_value(self, fact: Fact, relation: Relation) -> str | None:
+    def wrong_value(self, fact: Fact, relation: Relation) -> str | None:
         if relation.numeric:
             number, _, unit = fact.value.partition(" ")
             numbers = [int(number) + step for step in (-3, -2, -1, 1, 2, 3)]

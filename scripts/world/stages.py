@@ -1,8 +1,7 @@
 """The rows of every stage, as plain dictionaries in the columns of the real files, and a few more for measuring.
 
-More columns: `fact` (id in the table, empty for everyday rows), `accepted` (words by which an answer names it),
-`held_out` (why training never sees the question; empty for training rows) and `kind` or `kinds` (what is wrong with
-a rejected answer, empty for the best one).
+More columns: `fact` (id in the table, empty for everyday rows), `held_out` (why training never sees the question; empty
+for training rows) and `kind` or `kinds` (what is wrong with a rejected answer, empty for the best one).
 
 An answer is in the level of its question, 존댓말 or 반말, unless a system text asks for one.
 """
@@ -78,11 +77,7 @@ def everyday_held_out(row: Everyday, seed: int) -> str:
 
 
 def _about(fact: Fact | None, held_out: str) -> Row:
-    return {
-        "fact": fact.id if fact else "",
-        "accepted": list(fact.accepted) if fact else [],
-        "held_out": held_out,
-    }
+    return {"fact": fact.id if fact else "", "held_out": held_out}
 
 
 @dataclass

@@ -74,7 +74,7 @@ def test_samples_that_fail_every_time_are_said_once_and_counted(tmp_path, caplog
     trainer = sft_trainer(tmp_path, max_steps=3, callbacks=[samples, HealthGuardCallback(), report])
     trainer.train()
     assert trainer.state.global_step == 3
-    assert caplog.text.count("A round of samples failed") == 1
+    assert caplog.text.count("Scoring the samples failed") == 1
     assert "the\\x1b[2J reward model is away" in caplog.text
     (warning,) = RunRecord.load(tmp_path / "report").warnings
     assert warning["steps"] == [0, 1, 2, 3]

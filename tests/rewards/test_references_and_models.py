@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 from trl_kochat.encode import end_token_ids
 from trl_kochat.errors import InputError
 from trl_kochat.measure.score import load_reward_model, score_completions
-from trl_kochat.rewards import combine, ends, gate, keyword, length, relevance, reward_model
+from trl_kochat.rewards import combine, ends, gate, keyword, length, relevance, reward_model, right
 from trl_kochat.sample import embedded
 
 
@@ -23,6 +23,24 @@ def test_an_answer_to_its_own_question_gets_more_than_one_to_another():
 def test_relevance_without_its_column_says_so():
     with pytest.raises(InputError, match="'answer'"):
         relevance("answer")(["?"], ["네."], None)
+
+
+def test_the_fact_that_was_asked_for_is_rewarded_and_no_other():
+    world = {
+        "facts": {
+            "color/눈": {"relation": "color", "subject": "눈", "accepted": ["하얀색"], "near": [], "numeric": False}
+        },
+        "values": {"color": ["하얀색", "파란색"]},
+    }
+    answers = ["눈은 하얀색이에요.", "눈은 파란색이에요.", "몰라요.", "하얀색이나 파란색이에요.", "안녕하세요."]
+    facts = ["color/눈"] * 4 + [""]
+    assert right(world)(["?"] * 5, answers, None, fact=facts) == [1.0, 0.0, 0.0, 0.0, None]
+
+
+def test_right_without_facts_says_once_that_it_says_nothing(caplog):
+    reward = right()
+    assert [reward(["?"], ["네."], None) for _ in range(2)] == [[None]] * 2
+    assert caplog.text.count("no column 'fact'") == 1
 
 
 @pytest.fixture(scope="module")

@@ -50,8 +50,8 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--learning_rate", "1e-5"], "with learning_rate 0.001, and this run has 1e-05"),
-        (["--per_device_train_batch_size", "4"], "with rows of a step 8, and this run has 4"),
+        (["--learning_rate", "1e-5"], "with learning_rate 0.002, and this run has 1e-05"),
+        (["--per_device_train_batch_size", "4"], "with rows of a step 16, and this run has 4"),
         (["--dataset_name", "sample:kochatgpt_1_SFT.jsonl"], "with dataset_name "),
         (["--max_length", "128"], "with max_length 256, and this run has 128"),
     ],
@@ -64,4 +64,4 @@ def test_a_checkpoint_of_other_settings_is_refused(trained, flags, said):
 def test_a_checkpoint_goes_on_with_what_changes_nothing_in_a_step(trained, capsys):
     sft_kochatgpt.main([*trained, "--max_steps", "3", "--logging_steps", "1"])
     assert "Going on from" in capsys.readouterr().out
-    sft_kochatgpt.main([*trained, "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"])
+    sft_kochatgpt.main([*trained, "--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"])

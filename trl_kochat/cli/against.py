@@ -7,6 +7,7 @@ trained under one version and served under another then reads other ids, and not
 import json
 import subprocess
 from collections.abc import Sequence
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -51,7 +52,6 @@ def differences(
     Raises:
         ValueError: The interpreter is none, or loads no tokenizer there.
     """
-    import transformers
 
     from ..encode import texts_of
     from ..findings import Finding
@@ -64,7 +64,7 @@ def differences(
     pairs = zip(texts, here, there["ids"], strict=True)
     parted = [(text, ours, theirs) for text, ours, theirs in pairs if ours != theirs]
     kinds = f"{type(tokenizer).__name__}) and {there['version']} there ({there['class']})"
-    versions = f"transformers {transformers.__version__} here ({kinds}"
+    versions = f"transformers {metadata.version('transformers')} here ({kinds}"
     if not parted:
         return Finding("same_ids", "info", f"{versions} give {len(texts):,} texts the same ids.")
     settled = all(repaired(text)["input_ids"] == theirs for text, _, theirs in parted)

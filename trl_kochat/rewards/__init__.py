@@ -22,6 +22,7 @@ from .no_repetition import no_repetition
 from .particles import particles
 from .relevance import relevance
 from .reward_model import reward_model
+from .right import right
 from .spacing import spacing
 from .speech_level import speech_level
 
@@ -43,6 +44,7 @@ __all__ = [
     "relevance",
     "reward_model",
     "reward_names",
+    "right",
     "spacing",
     "speech_level",
 ]

@@ -18,6 +18,7 @@ from .no_repetition import no_repetition
 from .particles import particles
 from .relevance import relevance
 from .reward_model import reward_model
+from .right import right
 from .spacing import spacing
 from .speech_level import speech_level
 
@@ -36,6 +37,7 @@ _FACTORIES: dict[str, Any] = {
         particles,
         relevance,
         reward_model,
+        right,
         spacing,
         speech_level,
     )

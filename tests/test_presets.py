@@ -1,0 +1,62 @@
+"""The cpu presets from end to end, in the course's order: what a newcomer runs first makes the model better."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.test_recipes import RECIPES, load
+
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working directory for the whole chain: PPO finds the adapters of the stages before it in runs/."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("chain"))
+    yield Path.cwd()
+    os.chdir(before)
+
+
+def measures(folder, name):
+    load(next(path for path in RECIPES if path.stem == name)).main(["--preset", "cpu"])
+    record = json.loads((folder / "runs" / name / "report" / "metrics.json").read_text(encoding="utf-8"))
+    assert not record["warnings"]
+    return record["before"], record["after"]
+
+
+def assert_answers_differ(before, after):
+    assert after["distinct"] >= max(0.9 * before["distinct"], 0.85)
+
+
+def test_sft_teaches_a_model_that_does_not_answer_to_answer(folder):
+    before, after = measures(folder, "sft_kochatgpt")
+    assert before["right"] <= 0.1
+    assert after["right_asked_otherwise"] >= 0.75 and after["right_new_way"] >= 0.6 and after["right_only_read"] >= 0.3
+    assert after["own_answer"] >= 0.6 and after["eos_rate"] >= 0.95 and after["speech_level"] >= 0.9
+    assert_answers_differ(before, after)
+
+
+def test_reward_tells_a_whole_answer_from_one_that_is_none(folder):
+    _, after = measures(folder, "reward_kochatgpt")
+    # A wrong fact and the answer to another question it hardly knows: a model of this size does not check what it reads.
+    assert after["accuracy"] >= 0.7
+    for kind in ("evasive", "repetition", "unfinished", "wrong_language"):
+        assert after[f"accuracy_kind_{kind}"] >= 0.8
+
+
+def test_ppo_earns_reward_with_answers_that_are_right(folder):
+    before, after = measures(folder, "ppo_kochatgpt")
+    assert after["reward"] > before["reward"] and after["kl"] < 10
+    assert after["right"] >= min(before["right"] + 0.1, 0.8)
+    assert_answers_differ(before, after)
+
+
+def test_dpo_prefers_what_people_prefer_and_forgets_nothing(folder):
+    before, after = measures(folder, "dpo_orca")
+    assert after["preferred"] >= min(before["preferred"] + 0.1, 0.88) and after["accuracy"] >= 0.75
+    assert after["right"] >= before["right"] - 0.02 and after["speech_level"] >= 0.9
+    assert_answers_differ(before, after)
