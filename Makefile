@@ -11,7 +11,7 @@ comma := ,
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo real tiny-ko wheel test fuzz test-oldest test-newest lock check format clean
+.PHONY: install demo real tiny-ko wheel test presets fuzz test-oldest test-newest lock check format clean
 
 install: $(STAMP)
 
@@ -65,7 +65,11 @@ wheel: install
 	$(BIN)/python -m build --no-isolation --wheel
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not presets"
+
+# The cpu presets from end to end, with the margins they have to keep.
+presets: install
+	$(BIN)/python -m pytest -m presets
 
 # The fast suite with the oldest versions of the training stack that pyproject.toml allows, in an environment of its own.
 OLDEST ?= .venv-oldest
