@@ -56,7 +56,7 @@ real: install
 	$(BIN)/python recipes/dpo_orca.py --config recipes/configs/dpo_orca_real.yaml \
 		--model_name_or_path $(REAL_MODEL) --dataset_name $(ORCA)
 
-# Train the embedded models again, within an hour on two cores. TEXT_DIR=folder takes local copies of the public texts.
+# Train the embedded models again, some 70 minutes on one core. TEXT_DIR=folder takes local copies of the public texts.
 tiny-ko: install
 	$(BIN)/python -m scripts.make_tiny_ko $(if $(TEXT_DIR),--text_dir $(TEXT_DIR))
 

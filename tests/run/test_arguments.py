@@ -1,12 +1,20 @@
 """The command line of a recipe: preset, file, flags."""
 
 import re
+from dataclasses import dataclass
 
 import pytest
 from trl import DPOConfig
 
+from trl_kochat import PPOConfig
 from trl_kochat.errors import InputError
-from trl_kochat.run.arguments import parse
+from trl_kochat.run.arguments import RecipeArguments, parse
+from trl_kochat.stages import StageArguments
+
+
+@dataclass
+class WithStages(StageArguments, RecipeArguments):
+    """As a recipe of stage 3 has them."""
 
 
 PRESETS = {
@@ -116,6 +124,21 @@ def test_another_loss_leaves_the_weights_of_the_presets_losses(tmp_path):
     assert loss() == (["sigmoid", "sft"], [1.0, 0.05])
     assert loss("--loss_type", "ipo") == loss("--loss_type=ipo") == loss("--config", str(file)) == (["ipo"], None)
     assert loss("--loss_type", "ipo", "sft", "--loss_weights", "1", "0.1") == (["ipo", "sft"], [1.0, 0.1])
+
+
+@pytest.mark.parametrize("argv", [["--rewards", "ends"], ["--rewards=ends"], ["--config", "run.yaml"]])
+def test_other_rewards_leave_the_weights_of_the_presets_rewards(argv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text("rewards: [ends]\n")
+    cpu = {"dataset_name": ["rows"], "rewards": ["right", "reward_model"], "reward_weights": [2.0, 0.5]}
+
+    def weights(*argv):
+        return parse(
+            "some_recipe", PPOConfig, argv, presets={"cpu": cpu}, arguments_class=WithStages
+        ).config.reward_weights
+
+    assert weights() == [2.0, 0.5] and weights(*argv) is None
+    assert weights(*argv, "--reward_weights", "3") == [3.0]
 
 
 def test_help_is_one_screen_and_help_all_has_every_flag(capsys):

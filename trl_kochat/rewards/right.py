@@ -29,7 +29,10 @@ def right(world: Mapping[str, Any] | None = None) -> Reward:
         table = embedded_world() if world is None else world
         if "fact" not in columns and not told:
             told.add("no column")
-            logger.warning("The reward right says nothing: no column 'fact' with the id of a fact in each row.")
+            logger.warning(
+                "The reward right says nothing of these rows: they have no column 'fact' with the id of a fact. A recipe "
+                "goes without it when --rewards names others, e.g. --rewards reward_model."
+            )
         facts = columns.get("fact", [None] * len(completions))
         return [
             float(is_right(answer_text(completion), {"fact": fact}, table)) if fact in table["facts"] else None

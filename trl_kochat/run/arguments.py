@@ -131,6 +131,8 @@ def parse(
     given = frozenset(in_file) | {flag.replace("-", "_") for flag in flags}  # `--lora-r` is `--lora_r`
     if "loss_type" in given:
         values.pop("loss_weights", None)  # a preset's weights belong to its own losses
+    if "rewards" in given:
+        values.pop("reward_weights", None)  # and to its own rewards
     refuse_unknown(values, known, f"in the preset {preset} of {recipe}")
     parser.set_defaults_with_config(**values)
     words = ["--help" if word == "--help_all" else word for word in argv]

@@ -2,20 +2,9 @@
 
 import pytest
 
+from tests.data.layouts import assistant, system, user
 from trl_kochat import detect_formatter, format_dataset, get_formatter
 from trl_kochat.data import RowCounts
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
-
-def system(text):
-    return {"role": "system", "content": text}
 
 
 QUESTION, ANSWER = "하늘은 왜 파래요?", "산란 때문이에요."
