@@ -107,6 +107,10 @@ PHASES = (
     Phase("judging", 1200, 1.5e-3, {"facts": 0.25, "single": 0.05, "paired": 0.1, "chat": 0.15, "judged": 0.45}),
 )
 EARLY_SFT_STEPS = 110
+ROWS_OF = {
+    "sft_kochatgpt": ("kochatgpt_1_SFT.jsonl", "kochatgpt_1_SFT_conversation.jsonl"),
+    "reward_kochatgpt": ("kochatgpt_2_RM.jsonl",),
+}
 CHAT_CARD = """---
 language: ko
 license: cc-by-sa-4.0
@@ -361,17 +365,18 @@ def make_base(folder: Path, texts: dict[str, Groups], work_dir: Path) -> None:
     save_portable(set_chat_template(tokenizer, "ko_instruct"), folder)
 
 
-def run_recipe(name: str, base: Path, output_dir: Path, *flags: str) -> None:
-    """A recipe's cpu preset on the new base and, since the rows are written first, on the new rows."""
+def run_recipe(name: str, base: Path, rows: list[Path], output_dir: Path, *flags: str) -> None:
+    """A recipe's cpu preset on the new base and the new rows."""
     command = [
         sys.executable,
         str(ROOT / "recipes" / f"{name}.py"),
         "--preset",
         "cpu",
-        "--model_name_or_path",
-        str(base),
+        "--output_dir",
+        str(output_dir),
     ]
-    subprocess.run([*command, "--output_dir", str(output_dir), *flags], check=True)
+    command += ["--model_name_or_path", str(base), "--dataset_name", *map(str, rows)]
+    subprocess.run([*command, *flags], check=True)
 
 
 def make_stages(base: Path, work_dir: Path, output_dir: Path) -> None:
@@ -389,7 +394,7 @@ def make_stages(base: Path, work_dir: Path, output_dir: Path) -> None:
     for stage, (recipe, flags) in stages.items():
         made, shipped = work_dir / stage, output_dir / f"tiny-ko-{stage}"
         if not (made / "adapter_config.json").exists():
-            run_recipe(recipe, base, made, *flags)
+            run_recipe(recipe, base, [output_dir / file for file in ROWS_OF[recipe]], made, *flags)
         shutil.rmtree(shipped, ignore_errors=True)
         if stage == "chat":
             merge_adapter(str(made), str(shipped), base=str(base))

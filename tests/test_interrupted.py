@@ -46,7 +46,7 @@ def test_a_killed_recipe_ends_as_if_nothing_had_happened(kill_and_resume, tmp_pa
 
 
 def test_ctrl_c_ends_a_recipe_that_says_how_to_go_on(tmp_path):
-    flags = "--preset cpu --max_steps 100 --save_steps 1 --eval_fraction 0.01 --output_dir out"
+    flags = "--preset cpu --max_steps 100 --save_steps 1 --max_eval_samples 8 --output_dir out"
     command = [sys.executable, str(ROOT / "recipes" / "dpo_orca.py"), *flags.split()]
     with (tmp_path / "log").open("w") as log:
         # A pytest in the background ignores SIGINT, and its children would.

@@ -114,6 +114,17 @@ def test_lengths_that_leave_nothing_stop_the_run(dry_run, monkeypatch):
         dry_run("--max_prompt_length", "8", recipe=ppo_kochatgpt)
 
 
+def test_held_out_rows_beyond_the_number_asked_for_are_counted_and_neither_measured_nor_trained_on(
+    dry_run, capsys, tmp_path
+):
+    write_rows(tmp_path / "rows.json", damaged=0, number=24)
+    rows = "24 read, 15 made, dropped: over_max_eval_samples 9; 12 to train on, 3 held out"
+    dry_run("--dataset_name", "rows.json", "--eval_fraction", "0.5", "--max_eval_samples", "3")
+    assert rows in capsys.readouterr().out
+    with pytest.raises(InputError, match="--max_eval_samples 0 leaves no held-out row"):
+        dry_run("--dataset_name", "rows.json", "--eval_fraction", "0.5", "--max_eval_samples", "0")
+
+
 # A recipe of somebody's own
 
 

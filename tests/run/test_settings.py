@@ -42,7 +42,7 @@ def test_a_length_beyond_a_table_of_positions_is_refused(tmp_path):
 def trained(tmp_path_factory):
     output_dir = tmp_path_factory.mktemp("run") / "out"
     flags = ["--preset", "cpu", "--output_dir", str(output_dir), "--max_steps", "1", "--save_steps", "1"]
-    flags += ["--warmup_steps", "0", "--eval_fraction", "0.02"]
+    flags += ["--warmup_steps", "0", "--max_eval_samples", "8"]
     sft_kochatgpt.main(flags)
     return [*flags, "--resume_from_checkpoint", "true", "--dry_run"]
 

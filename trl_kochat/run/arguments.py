@@ -63,6 +63,9 @@ class RecipeArguments:
         },
     )
     eval_fraction: float = field(default=0.1, metadata={"help": "Share of the prompts held out to measure on."})
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Held-out rows to keep at most: measuring takes as long as a short training."}
+    )
     split_seed: int = field(default=42, metadata={"help": "Another seed holds out other prompts."})
     dry_run: bool = field(
         default=False,

@@ -127,6 +127,21 @@ def refuse_other_type(kind: str, own: Formatter, found: Formatter) -> None:
         )
 
 
+def at_most(held_out: Dataset, limit: int | None, counts: RowCounts) -> Dataset:
+    """Of the held-out rows `limit`, from everywhere among them; the others are counted as dropped, in place.
+
+    Raises:
+        InputError: There would be none.
+    """
+    if limit is None or len(held_out) <= limit:
+        return held_out
+    if limit < 1:
+        raise InputError(f"--max_eval_samples {limit} leaves no held-out row; give 1 or more.")
+    counts.made -= len(held_out) - limit
+    counts.dropped["over_max_eval_samples"] += len(held_out) - limit
+    return held_out.select([number * len(held_out) // limit for number in range(limit)])
+
+
 def as_ids(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, config: Any, given: frozenset[str]) -> Dataset:
     """Rows as ids for a trainer that takes them (see [`tokenize_dataset`]), which is faster than its own way.
 

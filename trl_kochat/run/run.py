@@ -29,7 +29,7 @@ from .checks import check_before_loading, check_before_training, check_findings
 from .command import noted_as_training, resume_command, run_as_command
 from .model import model_arguments, refuse_lora_settings
 from .presets import Presets
-from .rows import as_ids, check_rendering, describe, formatted_rows, row_summary
+from .rows import as_ids, at_most, check_rendering, describe, formatted_rows, row_summary
 from .settings import KeepSettings, check_positions, check_same_settings, check_schedule, settings_of_run
 from .trackers import set_up_trackers
 
@@ -163,7 +163,8 @@ class Run:
         if reasons := held_out_reasons(dataset):
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             say(f"{reasons.total()} rows say that they are held out ({told}); --eval_fraction is not used.")
-        self._train, self._held_out = split_by_prompt(dataset, arguments.eval_fraction, seed=arguments.split_seed)
+        self._train, held_out = split_by_prompt(dataset, arguments.eval_fraction, seed=arguments.split_seed)
+        self._held_out = at_most(held_out, arguments.max_eval_samples, self._counts)
         self._counts.note(self._check_rows(dataset))
         return self._train, self._held_out
 
