@@ -10,15 +10,8 @@ from rich.console import Console
 
 from tests.tiny_lm import tiny_llama, tiny_tokenizer
 from trl_kochat.cli import main
-from trl_kochat.cli.generate import (
-    plan_candidates,
-    short_labels,
-    show_answers,
-    show_prompt,
-    show_summary,
-    show_tokens,
-)
-from trl_kochat.cli.shared import Candidate
+from trl_kochat.cli.generate import show_answers, show_prompt, show_summary, show_tokens
+from trl_kochat.cli.shared import Candidate, plan_candidates, short_labels
 from trl_kochat.measure.generate import COURSE_PROMPTS, Generation, generate_answers
 from trl_kochat.text.shown import printable
 
@@ -115,18 +108,33 @@ def test_stop_strings_are_written_as_in_the_source(models, capsys, monkeypatch):
     assert (seen["num_beams"], seen["no_repeat_ngram_size"], seen["do_sample"]) == (3, 2, False)
 
 
-def test_the_courses_four_ways_of_decoding(models, capsys):
-    ways = [
-        ["--greedy"],
-        ["--beam", 10, "--no_repeat_ngram_size", 2],
-        ["--beam", 7, "--no_repeat_ngram_size", 2, "--sample", "--temperature", 2.0, "--top_k", 50],
-        ["--beam", 7, "--no_repeat_ngram_size", 2, "--sample", "--top_p", 0.9],
-    ]
-    for way in ways:
-        assert generate(models / "base", "--raw", "--prompt", "오늘", "--max_new_tokens", 6, *way) == 0
-        first = capsys.readouterr().out
-        assert generate(models / "base", "--raw", "--prompt", "오늘", "--max_new_tokens", 6, *way) == 0
-        assert capsys.readouterr().out == first
+COURSE_WAYS = {
+    "greedy": ["--greedy"],
+    "beam 10 ngram 2": ["--beam", 10, "--no_repeat_ngram_size", 2],
+    "beam 7 ngram 2 T 2.0 top_k 50": [
+        *("--beam", 7, "--no_repeat_ngram_size", 2),
+        *("--sample", "--temperature", 2.0, "--top_k", 50),
+    ],
+    "beam 7 ngram 2 top_p 0.9": ["--beam", 7, "--no_repeat_ngram_size", 2, "--sample", "--top_p", 0.9],
+}
+
+
+def test_the_courses_four_ways_of_decoding_side_by_side_answer_as_each_does_alone(models, capsys):
+    asked = [models / "base", "--raw", "--prompt", "오늘", "--max_new_tokens", 6]
+    expected = []
+    for way, flags in COURSE_WAYS.items():
+        assert generate(*asked, *flags) == 0
+        first, _ = answers_in(capsys.readouterr().out)
+        expected.append(first.replace("[base]", f"[{way}]"))
+    assert generate(*asked, "--decoding", *COURSE_WAYS) == 0
+    assert answers_in(capsys.readouterr().out)[:4] == expected
+
+
+def test_each_model_answers_in_each_way_under_both_their_names(models, capsys):
+    asked = [models / "base", "--adapter", models / "sft", "--prompt", "안녕", "--max_new_tokens", 4]
+    assert generate(*asked, "--decoding", "greedy", "T 2 seed 7", "--stop_strings", "사람:") == 0
+    labels = [line.split("]")[0][1:] for line in answers_in(capsys.readouterr().out)]
+    assert labels[:4] == ["base: greedy", "base: T 2 seed 7", "sft: greedy", "sft: T 2 seed 7"]
 
 
 def test_seeds_draw_differently(models, capsys):
@@ -171,6 +179,14 @@ def test_the_embedded_model_has_a_name(capsys):
         (["--sample", "--top_k", "-2"], "--top_k is -2; it must be 0 or more"),
         (["--no_repeat_ngram_size", "-1"], "--no_repeat_ngram_size is -1; it must be 1 or more"),
         (["--repetition_penalty", "0"], "--repetition_penalty is 0.0; it must be above 0"),
+        (
+            ["--decoding", "beam"],
+            "--decoding 'beam': argument --beam: expected one argument; there are greedy, beam N",
+        ),
+        (["--decoding", "top 5"], "--decoding 'top 5': unrecognized arguments: --top 5; there are greedy, beam N"),
+        (["--decoding", "beam 10 greedy"], "--decoding 'beam 10 greedy': --greedy excludes"),
+        (["--decoding", "T 0"], "--decoding 'T 0': --temperature is 0.0; it must be above 0"),
+        (["--decoding", "greedy", "--beam", "3"], "--decoding says how to decode, way by way"),
         (["--file", "no/such/file.txt"], "There is no file no/such/file.txt"),
     ],
 )

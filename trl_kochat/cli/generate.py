@@ -4,6 +4,7 @@ Without --prompt or --file, the four prompts of the KoChatGPT course are asked. 
 
   trl-kochat generate skt/kogpt2-base-v2 --adapter runs/sft_kochatgpt runs/ppo_kochatgpt
   trl-kochat generate runs/sft_kochatgpt --sample --temperature 2.0 --top_k 50 --beam 7 --no_repeat_ngram_size 2
+  trl-kochat generate runs/sft_kochatgpt --decoding greedy "beam 10 ngram 2" "beam 7 ngram 2 T 2.0 top_k 50" "top_p 0.9"
   trl-kochat generate skt/kogpt2-base-v2 --raw --tokens --stop_strings '\\n' --prompt '바람도 없는 공중에'
 """
 
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..text.shown import printable
-from .shared import EMBEDDED, Candidate, model_path, refuse_odd_turns, transcript, write_plain
+from .decoding import WAYS, add_decoding_arguments, decoding_settings, ways_of_decoding
+from .shared import EMBEDDED, Candidate, model_path, plan_candidates, refuse_odd_turns, transcript, write_plain
 
 
 if TYPE_CHECKING:
@@ -46,16 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--prompt", nargs="+", action="extend", metavar="P", help="what to ask")
     asked.add_argument("--file", metavar="F", help="rows with a prompt (JSON, CSV), or a .txt file with one a line")
-    decoding = parser.add_argument_group("decoding", "Greedy unless asked otherwise; --beam and --sample combine.")
-    decoding.add_argument("--greedy", action="store_true", help="the likeliest token each time (the default)")
-    decoding.add_argument("--beam", type=int, metavar="N", help="beam search with N beams")
-    decoding.add_argument("--sample", action="store_true", help="draw tokens by their probability")
-    decoding.add_argument("--temperature", type=float, metavar="T", help="above 1 flatter, below 1 sharper")
-    decoding.add_argument("--top_k", type=int, metavar="K", help="draw from the K likeliest tokens only; 0 is all")
-    decoding.add_argument("--top_p", type=float, metavar="P", help="draw from the likeliest tokens that make up P")
-    decoding.add_argument("--seed", type=int, metavar="S", help="seed of the draw (default: 42)")
-    decoding.add_argument("--no_repeat_ngram_size", type=int, metavar="N", help="no run of N tokens twice")
-    decoding.add_argument("--repetition_penalty", type=float, metavar="X", help="above 1: less of what was said")
+    add_decoding_arguments(parser)
+    parser.add_argument("--decoding", nargs="+", metavar="WAY", help=f"several ways side by side, each one of: {WAYS}")
     parser.add_argument("--max_new_tokens", type=int, default=64, metavar="N", help="longest answer (default: 64)")
     parser.add_argument("--stop_strings", nargs="+", metavar="S", help=r"end answers here; '\n' is a line end")
     parser.add_argument("--raw", action="store_true", help="continue the prompts as they are, no chat template")
@@ -66,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = decoding_settings(args)
+    ways = ways_to_answer(args)
     candidates = plan_candidates(*([model_path(name) for name in names] for names in (args.model, args.adapter)))
     prompts = read_prompts(args)
 
@@ -76,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     transformers_logging.disable_progress_bar()
     console = Console(markup=False, highlight=False, emoji=False)
     answers: dict[str, list[Generation]] = {}
-    tables = answer_all(candidates, prompts, answers, settings, args)
+    tables = answer_all(candidates, prompts, answers, ways, args)
     for number, prompt in enumerate(prompts):
         show_prompt(console, prompt)
         if tables:
@@ -86,79 +80,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def decoding_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What `generate_answers` is told, from the flags.
+def ways_to_answer(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What `generate_answers` is told for each way of decoding, by its words; they are empty where there is but one.
 
     Raises:
-        ValueError: A flag would have no effect or contradicts another one.
+        ValueError: Settings have no effect or do not go together.
     """
-    if args.greedy and (args.beam or args.sample):
-        raise InputError("--greedy excludes --beam and --sample.")
-    if args.beam is not None and args.beam < 2:
-        raise InputError(f"--beam {args.beam} is no beam search; give 2 or more beams, or --greedy.")
-    drawing = {name: getattr(args, name) for name in ("temperature", "top_k", "top_p")}
-    drawing = {name: value for name, value in drawing.items() if value is not None}
-    idle = [*drawing, *(["seed"] if args.seed is not None else [])]
-    if idle and not args.sample:
-        raise InputError(f"{', '.join('--' + name for name in idle)} has no effect without --sample.")
-    # Not every one of these is refused by `generate`; out of range they do nothing, or draw one token only.
-    for name, good, allowed in (
-        ("temperature", lambda value: value > 0, "above 0; for the likeliest tokens leave --sample out"),
-        ("top_k", lambda value: value >= 0, "0 or more"),
-        ("top_p", lambda value: 0 < value <= 1, "above 0 and at most 1"),
-        ("no_repeat_ngram_size", lambda value: value >= 1, "1 or more"),
-        ("repetition_penalty", lambda value: value > 0, "above 0"),
-    ):
-        value = getattr(args, name)
-        if value is not None and not good(value):
-            raise InputError(f"--{name} is {value}; it must be {allowed}.")
-    settings: dict[str, Any] = {"do_sample": args.sample, "num_beams": args.beam or 1, **drawing}
-    for name in ("no_repeat_ngram_size", "repetition_penalty"):
-        if getattr(args, name) is not None:
-            settings[name] = getattr(args, name)
-    if args.sample:
-        settings["seed"] = 42 if args.seed is None else args.seed
+    one = decoding_settings(args)
+    ways = {"": one}
+    if args.decoding:
+        if one != {"do_sample": False, "num_beams": 1} or args.greedy:
+            raise InputError("--decoding says how to decode, way by way; write what other flags say into its ways.")
+        ways = ways_of_decoding(args.decoding)
     if args.stop_strings:
-        settings["stop_strings"] = [stop.replace("\\n", "\n").replace("\\t", "\t") for stop in args.stop_strings]
-    return settings
-
-
-def plan_candidates(models: Sequence[str], adapters: Sequence[str]) -> list[Candidate]:
-    """Who answers, in order: the models as given, then the adapters on the one model.
-
-    Raises:
-        ValueError: Adapters are given with several models, or an adapter names no base.
-    """
-    from ..models import is_adapter, read_adapter_config
-
-    if adapters and len(models) > 1:
-        raise InputError(f"--adapter goes with one MODEL, its base; there are {len(models)}.")
-    candidates = []
-    for model in models:
-        base: str | None = model
-        if is_adapter(model):
-            base = read_adapter_config(model).base_model_name_or_path
-            if not base:
-                raise InputError(f"The adapter {model} does not name its base; give the base as MODEL and --adapter.")
-        candidates.append(Candidate(model, str(base), None if base == model else model))
-    candidates += [Candidate(adapter, candidates[0].base, adapter) for adapter in adapters]
-    return [
-        candidate._replace(label=label)
-        for candidate, label in zip(candidates, short_labels([c.label for c in candidates]), strict=True)
-    ]
-
-
-def short_labels(names: Sequence[str]) -> list[str]:
-    """The last part of each path, or as many parts as it takes to tell them apart; repeated names are numbered."""
-    parts = [Path(name).parts for name in names]
-    depth = 1
-    while depth < max(map(len, parts)) and len({p[-depth:] for p in parts}) < len(set(parts)):
-        depth += 1
-    labels = ["/".join(p[-depth:]).replace("//", "/") for p in parts]
-    return [
-        label if labels.count(label) == 1 else f"{label} ({labels[:i].count(label) + 1})"
-        for i, label in enumerate(labels)
-    ]
+        stops = [stop.replace("\\n", "\n").replace("\\t", "\t") for stop in args.stop_strings]
+        ways = {way: settings | {"stop_strings": stops} for way, settings in ways.items()}
+    return ways
 
 
 def read_prompts(args: argparse.Namespace) -> list[Any]:
@@ -201,10 +138,10 @@ def answer_all(
     candidates: Sequence[Candidate],
     prompts: Sequence[Any],
     answers: dict[str, "list[Generation]"],
-    settings: Mapping[str, Any],
+    ways: Mapping[str, Mapping[str, Any]],
     args: argparse.Namespace,
 ) -> list[list[tuple[str, int]]]:
-    """Fill in `answers`, candidate by candidate, each base once in memory and one base at a time.
+    """Fill in `answers`, candidate by candidate and way by way, each base once in memory and one base at a time.
 
     Returns:
         The token table of each prompt by the first candidate's tokenizer, when they are asked for.
@@ -229,20 +166,24 @@ def answer_all(
         )
         for candidate in group:
             with use_adapter(model, None if candidate.adapter is None else adapters.index(candidate.adapter)):
-                by_label[candidate.label] = generate_answers(
-                    model,
-                    tokenizers[candidate.tokenizer],
-                    prompts,
-                    max_new_tokens=args.max_new_tokens,
-                    batch_size=args.batch_size,
-                    raw=args.raw,
-                    **settings,
-                )
+                for way, settings in ways.items():
+                    by_label[candidate.label, way] = generate_answers(
+                        model,
+                        tokenizers[candidate.tokenizer],
+                        prompts,
+                        max_new_tokens=args.max_new_tokens,
+                        batch_size=args.batch_size,
+                        raw=args.raw,
+                        **settings,
+                    )
         del model
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    answers.update((candidate.label, by_label[candidate.label]) for candidate in candidates)
+    for candidate in candidates:
+        for way in ways:
+            label = f"{candidate.label}: {way}" if way and len(candidates) > 1 else way or candidate.label
+            answers[label] = by_label[candidate.label, way]
     first = tokenizers[candidates[0].tokenizer]
     return [token_table(first, transcript(prompt)) for prompt in prompts] if args.tokens else []
 

@@ -1,6 +1,6 @@
 """What several commands share: names of models, prompts as text, plain lines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +41,44 @@ def model_path(name: str) -> str:
     if not path.is_dir() and (looks_local or (path.parent != Path() and path.parent.is_dir())):
         raise InputError(f"There is no folder {name}.")
     return name
+
+
+def plan_candidates(models: Sequence[str], adapters: Sequence[str]) -> list[Candidate]:
+    """Who answers, in order: the models as given, then the adapters on the one model.
+
+    Raises:
+        ValueError: Adapters are given with several models, or an adapter names no base.
+    """
+    from ..models import is_adapter, read_adapter_config
+
+    if adapters and len(models) > 1:
+        raise InputError(f"--adapter goes with one MODEL, its base; there are {len(models)}.")
+    candidates = []
+    for model in models:
+        base: str | None = model
+        if is_adapter(model):
+            base = read_adapter_config(model).base_model_name_or_path
+            if not base:
+                raise InputError(f"The adapter {model} does not name its base; give the base as MODEL and --adapter.")
+        candidates.append(Candidate(model, str(base), None if base == model else model))
+    candidates += [Candidate(adapter, candidates[0].base, adapter) for adapter in adapters]
+    return [
+        candidate._replace(label=label)
+        for candidate, label in zip(candidates, short_labels([c.label for c in candidates]), strict=True)
+    ]
+
+
+def short_labels(names: Sequence[str]) -> list[str]:
+    """The last part of each path, or as many parts as it takes to tell them apart; repeated names are numbered."""
+    parts = [Path(name).parts for name in names]
+    depth = 1
+    while depth < max(map(len, parts)) and len({p[-depth:] for p in parts}) < len(set(parts)):
+        depth += 1
+    labels = ["/".join(p[-depth:]).replace("//", "/") for p in parts]
+    return [
+        label if labels.count(label) == 1 else f"{label} ({labels[:i].count(label) + 1})"
+        for i, label in enumerate(labels)
+    ]
 
 
 def refuse_odd_turns(turns: Any, where: str) -> None:
