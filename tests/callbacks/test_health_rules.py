@@ -7,50 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_kochat.callbacks.health_rules import RULES, Log
+from trl_kochat.callbacks.health_rules import RULES
 
-
-STEPS = 60
-
-
-def replay(entries, **facts) -> dict[str, str]:
-    """What the rules say over a run, by code."""
-    log = Log(**{"max_steps": STEPS} | facts)
-    said = {}
-    for entry in entries:
-        log.add(entry)
-        for code, rule in RULES.items():
-            message = None if code in log.fired else rule(log)
-            if message is not None:
-                log.fired.add(code)
-                said[code] = message
-    return said
-
-
-def logged(**curves):
-    """One entry for every second step; each curve is a function of the share of the run that is over."""
-    return [{"step": step, **{k: f(step / STEPS) for k, f in curves.items()}} for step in range(0, STEPS + 1, 2)]
-
-
-def rounds(**curves):
-    """The rounds of the samples callback: five in a run."""
-    keys = {"repetition": lambda t: 0.02, "hanja": lambda t: 0.0, "latin": lambda t: 0.01}
-    keys |= {"eos_rate": lambda t: 1.0, "mean_length": lambda t: 20.0}
-    keys |= {"distinct": lambda t: 0.95, "most_common": lambda t: 0.08, "own_answer": lambda t: 0.6} | curves
-    times = (0, 0.25, 0.5, 0.75, 1)
-    return [{"step": int(t * STEPS), **{f"samples/{k}": f(t) for k, f in keys.items()}} for t in times]
-
-
-def merged(*logs):
-    return sorted((entry for log in logs for entry in log), key=lambda entry: entry["step"])
-
-
-def constant(value):
-    return lambda t: value
-
-
-def ramp(start, end):
-    return lambda t: start + (end - start) * t
+from .logs import STEPS, constant, logged, merged, ramp, replay, rounds
 
 
 PPO = {

@@ -219,7 +219,7 @@ def same_answer(log: Log) -> str | None:
 def own_answer_at_chance(log: Log) -> str | None:
     """A model finds the reference that belongs to a question among ten; one that has lost the question has 10 %."""
     shares = log.values("samples/own_answer")
-    if len(shares) < 3 or max(shares[-2:]) > 0.2 or max(shares[:-2]) < 0.35:
+    if len(shares) < 3 or max(shares[-2:]) > 0.2 or max(shares) < 0.35:
         return None
     return (
         f"Of ten answers the one that belongs to the prompt is the likeliest in {shares[-1]:.0%} of cases, {max(shares):.0%} "
