@@ -16,6 +16,12 @@ ROOT = Path(__file__).parent.parent
 ASSETS = Path(os.environ.get("TRL_KOCHAT_ASSETS", ROOT.parent / "shared" / "assets"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that train come first, so that no process is left alone with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def assets() -> Path:
     """The folder with real rows; a test that uses it is marked `assets` and skipped where the folder is missing."""

@@ -202,16 +202,17 @@ RECIPES = {
 
 @pytest.mark.slow
 def test_the_recipes_run_with_the_names_of_the_gpu_presets(run, hub, tmp_path):
-    """On random weights of KoGPT2's true shape."""
+    """On random weights with KoGPT2's true vocabulary, width and positions, and two of its layers."""
     kept, hub.cut = hub.cut, set()
     small = hub.repositories["models", "skt/kogpt2-base-v2"]["main"]
     (tmp_path / "true").mkdir()
-    hub.add("models", "skt/kogpt2-base-v2", kogpt2(tmp_path / "true", real_files(), shape={}))  # GPT2Config's own
+    hub.add("models", "skt/kogpt2-base-v2", kogpt2(tmp_path / "true", real_files(), shape={"n_layer": 2}))
     try:
         for recipe, rows in RECIPES.items():
             words = [recipe, "--preset", "cpu", "--model_name_or_path", "skt/kogpt2-base-v2", "--max_steps", "1"]
             words += ["--dataset_name", *rows, "--warmup_steps", "0", "--save_strategy", "no"]
             words += ["--eval_fraction", "0.3", "--max_eval_samples", "8", "--per_device_train_batch_size", "2"]
+            words += ["--eval_strategy", "no"]
             words += [] if recipe == "ppo_kochatgpt" else ["--lora_target_modules", "all-linear"]
             result = run("import sys; from trl_kochat.cli import main; sys.exit(main(sys.argv[1:]))", *words)
             assert result.returncode == 0, result.stderr[-3000:]

@@ -256,7 +256,7 @@ def test_dpo_by_hand_gives_the_numbers_of_dpo_trainer(executed):
     assert last < first
     assert outputs.numbers("max difference of the loss: #")[0] < 1e-4
     assert outputs.numbers("max difference of the margins: #")[0] < 1e-3
-    weight, moved = outputs.numbers("max difference of a LoRA weight: # (the largest change in training: #)")
+    weight, moved = outputs.numbers("norm of the difference of the LoRA weights: # (of their change in training: #)")
     assert weight < moved / 20
     assert outputs.numbers("held-out accuracy: # -> #")[0] == 0.5
     assert len(outputs.pictures) == 2
@@ -273,7 +273,7 @@ def test_dpo_by_hand_shows_what_slicing_at_the_prompts_length_loses(executed):
 @pytest.mark.slow
 def test_quickstart_dpo_orca_learns_the_preference(executed):
     outputs = executed("quickstart_dpo_orca")
-    assert "preset cpu: tiny-ko, sample:orca_dpo_pairs.jsonl" in outputs.text
+    assert "preset cpu: tiny-ko-chat, sample:orca_dpo_pairs.jsonl" in outputs.text
     read_, made = outputs.numbers("read #, made #,")
     train, held_out = outputs.numbers("# pairs to train on, # held out")
     assert train + held_out == made <= read_

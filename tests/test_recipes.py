@@ -155,7 +155,7 @@ def test_what_runs_is_said_before_what_it_is_left_without(recipe, monkeypatch, c
 @pytest.mark.slow
 def test_two_steps_leave_an_adapter_and_a_report(recipe, tmp_path):
     name = Path(recipe.__file__).stem
-    flags = "--preset cpu --max_steps 2 --warmup_steps 0 --max_eval_samples 24 --output_dir out"
+    flags = "--preset cpu --max_steps 2 --warmup_steps 0 --max_eval_samples 24 --eval_strategy no --output_dir out"
     recipe.main(flags.split())
     metrics = json.loads((tmp_path / "out" / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["recipe"] == name and metrics["preset"] == "cpu" and metrics["seconds"] > 0

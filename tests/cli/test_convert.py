@@ -177,7 +177,9 @@ def test_a_row_is_one_line_whatever_its_text(texts, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "kind"), [("dpo", "preference"), ("kto", "unpaired_preference")])
 def test_trl_trains_on_it_from_its_own_command_line(method, kind, tmp_path, capsys):
-    assert convert(SAMPLE_DIR / "orca_dpo_pairs.jsonl", "rows", "--eval_fraction", "0.1", "--type", kind) == 0
+    rows = [dict(row) for row in load_rows(SAMPLE_DIR / "orca_dpo_pairs.jsonl")][:40]
+    (tmp_path / "orca.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert convert("orca.json", "rows", "--eval_fraction", "0.1", "--type", kind) == 0
     tiny_llama().save_pretrained("model")
     tiny_tokenizer().save_pretrained("model")
     command = capsys.readouterr().out.splitlines()[-1].replace("MODEL", "model").split()

@@ -31,37 +31,45 @@ def _ends_in_consonant(word: str) -> bool:
     return not "가" <= last <= "힣" or (ord(last) - ord("가")) % 28 > 0
 
 
-def _pattern_of(word: str) -> str:
-    """A word with whatever may follow it; one that ends in `~` takes any ending."""
+def _ending_of(word: str) -> str:
+    """A pattern of what may follow a word; anything, where it ends in `~`."""
     if word.endswith("~"):
-        return re.escape(word[:-1])
+        return ""
     vowel = "" if _ends_in_consonant(word) and not word[-1].isascii() else f"|{_COPULA}"
-    copula = f"|이(?:{_COPULA}){vowel}|{_JOINED}"
-    return rf"{re.escape(word)}(?:{_PARTICLES}{copula})?(?![{_WORD}])"
+    return rf"(?:{_PARTICLES}|이(?:{_COPULA}){vowel}|{_JOINED})?(?![{_WORD}])"
 
 
 @lru_cache(maxsize=64)
-def _finder(words: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """A pattern with one group for each word, the longest first, and the words in the order of its groups."""
-    ordered = tuple(sorted(set(words), key=lambda word: (-len(word.rstrip("~")), word)))
-    return re.compile(rf"(?<![{_WORD}])(?:{'|'.join(f'({_pattern_of(word)})' for word in ordered)})"), ordered
+def _finders(words: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """For words of each ending a pattern whose group is a word, and what that word ends in besides."""
+    stems: dict[str, list[str]] = {}
+    for word in sorted(set(words), key=len, reverse=True):
+        stems.setdefault(_ending_of(word), []).append(re.escape(word.rstrip("~")))
+    return tuple(
+        (re.compile(rf"(?<![{_WORD}])({'|'.join(found)}){ending}"), "" if ending else "~")
+        for ending, found in stems.items()
+    )
 
 
 def _named(answer: str, words: tuple[str, ...], subject: str) -> list[tuple[str, tuple[int, int]]]:
     """The words that an answer names and does not deny, and where; not where it repeats the subject."""
-    pattern, ordered = _finder(words)
     repeated = [match.span() for match in re.finditer(rf"(?<![{_WORD}]){re.escape(subject)}", answer)]
-    found = []
-    for match in pattern.finditer(answer):
-        assert match.lastindex is not None  # each word is a group
-        word = ordered[match.lastindex - 1]
+    matches = [
+        (match.start(), -len(match[1]), match[1] + mark, match.end())
+        for pattern, mark in _finders(words)
+        for match in pattern.finditer(answer)
+    ]
+    found, last = [], 0
+    for first, _, word, behind in sorted(matches):
+        if first < last:  # a shorter word at the same place
+            continue
+        last = behind
         # 브라질리아 begins as 브라질 does, and 크다 is a value as well as what was asked about.
         inside = any(
-            start <= match.start() < end and not (start == match.start() and len(word) > end - start)
-            for start, end in repeated
+            start <= first < end and not (start == first and len(word) > end - start) for start, end in repeated
         )
-        if not inside and _DENIED.match(answer, match.end()) is None:
-            found.append((word, match.span()))
+        if not inside and _DENIED.match(answer, behind) is None:
+            found.append((word, (first, behind)))
     return found
 
 
