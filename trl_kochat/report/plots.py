@@ -28,7 +28,10 @@ _STYLE: Any = {
     "grid.alpha": 0.12,
     "legend.frameon": False,
     # Fixed, since a layout that is computed draws everything twice.
-    **{"figure.subplot.left": 0.19, "figure.subplot.right": 0.97, "figure.subplot.bottom": 0.19, "figure.subplot.top": 0.89},
+    "figure.subplot.left": 0.19,
+    "figure.subplot.right": 0.97,
+    "figure.subplot.bottom": 0.19,
+    "figure.subplot.top": 0.89,
 }
 
 
