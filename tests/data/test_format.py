@@ -293,6 +293,28 @@ def test_another_package_adds_a_formatter_with_the_decorator():
         formatter("kochatgpt_sft", type="preference")(to_test_pairs)
 
 
+def test_the_same_function_defined_again_takes_the_place_of_the_first():
+    for answer in ("1", "2"):  # a notebook's cell
+
+        @formatter("test_again", type="prompt_only")
+        def to_prompt_only(row, answer=answer):
+            return [{"prompt": answer}]
+
+    assert format_dataset([{"a": 1}], "test_again")["prompt"][:] == ["2"]
+
+
+def test_of_many_column_sets_a_message_names_four():
+    many = get_formatter("rankings")
+    told = many.expected()
+    assert told.count("(") == 4 and told.endswith(f" or one of {len(many.columns) - 4} more sets")
+    assert get_formatter("orca_pairs").expected().count("(") == len(get_formatter("orca_pairs").columns) == 3
+
+
+def test_columns_that_two_formatters_explain_equally_well_need_a_name():
+    with pytest.raises(ValueError, match="fit kochatgpt_sft and questions; name the one you mean"):
+        detect_formatter(["prompt", "completion", "answer"])
+
+
 OWN_FILE = """
 def to_prompt_only(row):
     if not row["q"]:

@@ -14,6 +14,7 @@ from trl_kochat.measure.logps import (
     dpo_loss,
     pack_rows,
     response_logps,
+    sequence_logps,
     token_entropies,
     token_logps,
 )
@@ -198,6 +199,7 @@ def test_a_model_that_cannot_leave_prompt_logits_out_gives_the_same():
             self.model = model
 
         def forward(self, input_ids, attention_mask, use_cache):
+            assert not use_cache  # memory for nothing: no token follows
             return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
 
     with torch.no_grad():
@@ -221,6 +223,42 @@ def test_padding_and_neighbours_change_nothing():
 def test_entropy_of_indifference_is_the_log_of_the_vocabulary():
     rows = pack_rows([[5]], [[6, 7]], pad_token_id=0)
     assert token_entropies(torch.zeros(1, 3, 300), rows).tolist()[0] == pytest.approx([math.log(300)] * 2)
+
+
+def test_a_temperature_is_that_of_the_distribution_and_entropies_are_measured_not_learnt():
+    rows = pack_rows([[5]], [[6, 7]], pad_token_id=0)
+    logits = torch.randn(1, 3, 300, requires_grad=True)
+    assert torch.allclose(token_logps(logits, rows, temperature=2.0), token_logps(logits / 2, rows))
+    assert not torch.allclose(token_logps(logits, rows, temperature=2.0), token_logps(logits, rows))
+    cold, warm = (token_entropies(logits, rows, temperature=t) for t in (0.5, 2.0))
+    assert (cold < warm).all() and not warm.requires_grad
+    assert torch.allclose(warm, token_entropies(logits / 2, rows))
+
+
+def test_rows_are_laid_out_on_the_device_that_is_asked_for():
+    rows = pack_rows([[5, 6], [7]], [[7], [8, 9]], pad_token_id=0, device="meta")
+    assert {tensor.device.type for tensor in rows[:4]} == {"meta"}
+
+
+def test_sequences_of_like_length_share_a_forward_pass():
+    model, shapes = tiny_llama(), []
+    model.register_forward_pre_hook(lambda _, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True)
+    sequences = [([5] * length, 1) for length in (2, 20, 3, 19)]
+    with torch.no_grad():
+        logps = sequence_logps(model, sequences, pad_token_id=None, batch_size=2)
+    assert shapes == [(2, 3), (2, 20)] and [len(row) for row in logps] == [1, 19, 2, 18]
+
+
+def test_chat_template_kwargs_reach_the_template():
+    toned = tiny_tokenizer()
+    toned.chat_template = "{{ tone }}: " + toned.chat_template
+    messages = [{"role": "user", "content": "네?"}]
+    with torch.no_grad():
+        polite, plain, again = (
+            response_logps(MODELS["gpt2"], toned, messages, ["네"], chat_template_kwargs={"tone": tone}).item()
+            for tone in ("world", "hello", "world")
+        )
+    assert polite == again != plain
 
 
 def test_dpo_loss_is_log_two_where_policy_equals_reference():

@@ -13,6 +13,7 @@ from trl_kochat.ppo.objective import (
     explained_variance,
     kl_k1,
     kl_k3,
+    loss_sums,
     masked_mean,
     policy_losses,
     standardize,
@@ -155,6 +156,35 @@ def test_the_value_is_held_near_its_old_self_when_that_raises_the_loss():
     out = value_losses(values, old, returns, cliprange=0.2)
     assert out.clipped.tolist() == [[True, False, False]]
     assert out.losses.tolist()[0] == pytest.approx([0.5 * 0.8**2, 0.5 * 0.9**2, 0.5 * 1.5**2])
+
+
+def test_sums_of_a_slice_are_over_its_mask_and_of_the_roles_that_are_given():
+    mask = torch.tensor([[True, True, False]])
+    far = math.log(2.0)
+    logps = torch.tensor([[far, 0.0, 9.0]], requires_grad=True)
+    values = torch.tensor([[1.0, 0.0, 9.0]], requires_grad=True)
+    zeros = torch.zeros(1, 3)
+    batch = {
+        "loss_mask": mask,
+        "old_per_token_logps": zeros,
+        "old_values": zeros,
+        "advantages": torch.ones(1, 3),
+        "returns": torch.tensor([[2.0, 1.0, 0.0]]),
+    }
+    ranges = dict(cliprange=0.25, cliprange_value=0.5)
+    sums = loss_sums(logps, values, batch, **ranges)
+    expected = {
+        "policy_loss": -1.25 - 1.0,
+        "clipfrac": 1.0,
+        "approx_kl": 0.5 * far**2,
+        "ratio": 2.0 + 1.0,
+        "value_loss": 0.5 * 1.5**2 + 0.5,
+        "clipfrac_value": 1.0,
+    }
+    assert {name: value.item() for name, value in sums.items()} == pytest.approx(expected)
+    assert {name for name, value in sums.items() if value.requires_grad} == {"policy_loss", "value_loss"}
+    assert loss_sums(logps, None, batch, **ranges).keys() == {"policy_loss", "clipfrac", "approx_kl", "ratio"}
+    assert loss_sums(None, values, batch, **ranges).keys() == {"value_loss", "clipfrac_value"}
 
 
 def test_explained_variance_of_perfect_constant_and_opposite_critics():

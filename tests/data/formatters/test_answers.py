@@ -28,6 +28,10 @@ def made(row, name=None, **options):
         ({"질문": QUESTION, "답변": ANSWER}, "questions"),
         ({"id": "flan.1", "system_prompt": "", "question": QUESTION, "response": ANSWER}, "questions"),
         ({"prompt": QUESTION, "response": ANSWER}, "questions"),
+        ({"prompt": QUESTION, "answer": ANSWER}, "questions"),
+        ({"query": QUESTION, "response": ANSWER}, "questions"),
+        ({"query": QUESTION, "answer": ANSWER}, "questions"),
+        ({"messages": [QUESTION, ANSWER]}, "messages"),
         (ROW, "kochatgpt_sft"),
         ({"prompt": QUESTION, "prompt_id": "1", "messages": TURNS[2:]}, "messages"),
         ({"conversations": SHAREGPT[2:]}, "messages"),
@@ -111,6 +115,7 @@ def test_running_text_is_left_as_it_is():
         {"messages": TURNS},
         {"text": "하늘은 파랗다."},
         {"prompt": TURNS[:1], "chat_template_kwargs": {"enable_thinking": False}},
+        {"prompt": TURNS[:1], "tools": "[]"},
     ],
 )
 def test_rows_of_trl_are_left_as_they_are(row):

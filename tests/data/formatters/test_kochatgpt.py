@@ -206,6 +206,10 @@ def test_every_answer_of_a_dialogue_is_a_row_with_all_turns_before_it():
         ([("사람", "가"), ("챗봇", "나"), ("사람", "다")], [["가"]], {"no_answer": 1}, {}),
         # two turns of one speaker are one turn
         ([("사람", "가"), ("사람", "나"), ("챗봇", "다")], [["가\n나"]], {}, {"joined_turns": 1}),
+        # an empty turn is joined to none, and costs one row even where no answer is left
+        ([("사람", "가"), ("사람", ""), ("챗봇", "다")], [], {"empty_turn": 1}, {}),
+        ([("사람", ""), ("사람", "가"), ("챗봇", "나")], [], {"empty_turn": 1}, {}),
+        ([("사람", "가"), ("챗봇", "나"), ("사람", "")], [["가"]], {"empty_turn": 1}, {}),
         ([], [], {"no_answer": 1}, {}),
     ],
 )  # fmt: skip

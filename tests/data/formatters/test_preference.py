@@ -33,6 +33,8 @@ SHAREGPT = {
         {"instruction": "하늘은 왜 파래요?", **TEXTS},
         {"instruction": "하늘은 왜 파래요?", "input": "", **TEXTS},
         {"input": "하늘은 왜 파래요?", "system": " ", **TEXTS},
+        {"query": "하늘은 왜 파래요?", **TEXTS},
+        {"messages": [user("하늘은 왜 파래요?")], **TEXTS},
         EXPECTED,
         {"prompt": "하늘은 왜 파래요?", "chosen": [assistant(GOOD)], "rejected": [assistant(BAD)]},
         {"prompt": "하늘은 왜 파래요?", **WHOLE},
@@ -62,7 +64,21 @@ def test_a_conversation_of_several_turns_is_parted_where_the_answers_differ():
 
 def test_texts_that_hold_their_prompt_stay_texts():
     (made,) = to_preference({"chosen": "하늘은 파랗다", "rejected": "하늘은 빨갛다"})
-    assert made == {"prompt": "하늘은 ", "chosen": "파랗다", "rejected": "빨갛다"} or made["prompt"] == "하늘은"
+    assert made == {"prompt": "하늘은", "chosen": " 파랗다", "rejected": " 빨갛다"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "reason"),
+    [
+        ("하늘은", "하늘은", "identical"),
+        (" ", "하늘은", "empty_completion"),
+        ("하늘은", "\n", "empty_completion"),
+        ("파랗다", "빨갛다", "empty_prompt"),
+    ],
+)
+def test_texts_that_hold_no_prompt_or_no_difference_are_dropped(chosen, rejected, reason):
+    rows = to_preference({"chosen": chosen, "rejected": rejected})
+    assert rows == [] and rows.dropped == {reason: 1}
 
 
 def test_a_margin_and_tools_go_on():

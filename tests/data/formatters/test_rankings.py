@@ -23,10 +23,12 @@ ULTRAFEEDBACK = {
         ULTRAFEEDBACK,
         {"instruction": "질문", "generations": ["나쁨", "좋음", "보통"], "ratings": [1, 4, 2]},
         {"question": "질문", "responses": ["좋음", "보통", "나쁨"], "scores": [4, 2, 1]},
-        {"question": "질문", "outputs": ["좋음", "보통", "나쁨"], "scores": [4.0, 2.0, 1.0]},
+        {"query": "질문", "outputs": ["좋음", "보통", "나쁨"], "scores": [4.0, 2.0, 1.0]},
         {"prompt": "질문", "answers": [{"answer": "보통", "rank": 3}, {"answer": "좋음", "rank": 1}, {"answer": "나쁨", "rank": 4}]},
         {"prompt": "질문", "response1": "좋음", "scores1": 4, "response2": "보통", "scores2": 2, "response3": "나쁨", "scores3": 1},
         {"prompt": "질문", "response1": "좋음", "scores1": [5, 3], "response2": "보통", "scores2": [2, 2], "response3": "나쁨", "scores3": [1, 1]},
+        {"prompt": "질문", "response1": "좋음", "scores1": 4, "response2": None, "scores2": 9, "response3": "보통", "score3": 2, "response10": "나쁨", "scores10": 1},
+        {"prompt": "질문", "completions": [{"text": "좋음", "score": 4}, {"content": "보통", "rating": 2}, {"answer": "나쁨", "rank": None, "score": 1}]},
     ],
 )  # fmt: skip
 def test_every_form_gives_every_pair(row):
@@ -53,6 +55,8 @@ def test_a_least_difference_and_ties_are_counted():
         ({"prompt": "질문", "responses": ["a", 3], "scores": [1, 2]}, "'answer' holds 3"),
         ({"prompt": "질문", "answers": {"text": ["a"]}}, "'answers' holds .*not a list of answers"),
         ({"prompt": "질문", "response1": "a", "scores1": 1, "response2": "b", "scores2": None}, "rank None"),
+        ({"prompt": "질문", "responses": ["a", "b"], "scores": [1, True]}, "rank True"),
+        ({"prompt": "질문", "responses": ["a", "b"], "scores": [1, []]}, r"rank \[\]"),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_an_error_with_its_number(row, message):
