@@ -315,8 +315,11 @@ def test_grpo_korean_shows_a_reward_hacked_and_cured(executed):
         first, last = outputs.numbers(f"{name} reward: # -> #")
         assert last > first
     assert outputs.numbers("naive reward: # -> #")[1] > 0.9
-    assert "step" in outputs.text and "repetition in the sampled answers rose" in outputs.text
+    assert "the reward model is being fooled" in outputs.text
+    stopped, steps = outputs.numbers("stopped at step # of #")
+    assert stopped < steps
     before, naive, cured = (
-        outputs.numbers(f"{name}: polite #, no repetition #") for name in ("before", "naive", "cured")
+        outputs.numbers(f"{name}: polite #, no repetition #, right #") for name in ("before", "naive", "cured")
     )
-    assert cured[0] > before[0] and cured[1] > naive[1] + 0.3
+    assert cured[0] > before[0] + 0.3 and cured[1] > naive[1] + 0.3
+    assert cured[2] > max(naive[2] + 0.3, before[2] - 0.1)

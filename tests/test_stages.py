@@ -1,12 +1,15 @@
 """Adapters and rewards of the stages before the last, and prompts that fit."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer
 
+from trl_kochat import stages
+from trl_kochat.errors import InputError
 from trl_kochat.sample import SAMPLE_DIR, embedded
 from trl_kochat.stages import StageArguments, cut_prompts, find_rewards, find_sft_adapter
 
@@ -105,6 +108,15 @@ def test_rewards_are_named_and_the_adapter_is_one_of_them(monkeypatch, tmp_path)
     assert function.__name__ == "korean_script" and folder == str(SAMPLE_DIR / "tiny-ko-reward")
     # Without it no stage 2 is asked for.
     assert len(find_rewards(run_of("some/base", "gpu", rewards=["ends", "length:1,9"]))) == 2
+
+
+def test_without_the_analyser_one_sentence_says_so_before_a_model_is_loaded(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "kiwipiepy", None)
+    monkeypatch.setattr(stages, "reward_model", None)
+    run = run_of(embedded("tiny-ko"), "cpu", rewards=["reward_model", "speech_level:해요체"])
+    with pytest.raises(InputError, match=r"kiwipiepy is not installed: pip install \"trl_kochat\[korean\]\"$"):
+        find_rewards(run, as_functions=True)
 
 
 def test_rewards_without_a_weight_are_refused():

@@ -77,10 +77,12 @@ def find_rewards(run: Run, *, as_functions: bool = False) -> list[str | Reward]:
     names, weights = run.arguments.rewards, run.config.reward_weights
     if weights is not None and len(weights) != len(names):
         raise InputError(f"{len(weights)} --reward_weights for {len(names)} --rewards; give one for each.")
+    # All of them before an adapter is loaded: what one lacks is said at once.
+    functions = {name: get_reward(name, run.tokenizer) for name in names if name != REWARD_ADAPTER}
     rewards: list[str | Reward] = []
     for name in names:
-        if name != REWARD_ADAPTER:
-            rewards.append(get_reward(name, run.tokenizer))
+        if name in functions:
+            rewards.append(functions[name])
             continue
         folder = _find_stage(run, "reward_kochatgpt", run.arguments.reward_adapter)
         rewards.append(_scored_by(folder, run) if as_functions else folder)

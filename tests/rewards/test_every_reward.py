@@ -1,5 +1,6 @@
 """What holds of every reward: the order of clear cases, the range, Unicode form, any text, both row types."""
 
+import sys
 import unicodedata
 
 import pytest
@@ -48,6 +49,13 @@ def test_any_text_gets_a_share_by_itself_and_in_any_form(reward, ordered, some):
 def test_what_a_trainer_passes_besides_is_no_matter(reward, ordered):
     columns = {"trainer_state": None, "log_metric": print, "log_extra": print, "source": ["가"] * len(ordered)}
     assert scores(reward, ordered, **columns) == scores(reward, ordered)
+
+
+@pytest.mark.parametrize("name", ["speech_level", "fluency", "spacing", "particles"])
+def test_those_that_need_the_analyser_say_so_when_they_are_made(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kiwipiepy", None)
+    with pytest.raises(InputError, match="kiwipiepy is not installed"):
+        rewards.get_reward(name)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import re
 
-from ..text.korean import analyser
+from ..text.korean import analyser, need_analyser
 from .contract import Reward, of_text
 
 
@@ -22,6 +22,7 @@ def particles() -> Reward:
     From 0 to 1; 1 where none is wrong. Hangul, digits and capitals read aloud (AI는, 3을) are judged; words in small Latin
     letters are not, since their sound is not in their spelling.
     """
+    need_analyser()
 
     def score(text: str) -> float:
         candidates = list(_PARTICLE.finditer(text))

@@ -1,6 +1,6 @@
 """Words apart where they are apart."""
 
-from ..text.korean import analyser
+from ..text.korean import analyser, need_analyser
 from .contract import Reward, of_text
 
 
@@ -9,6 +9,7 @@ def spacing() -> Reward:
 
     A rough one: the analyser joins what may be apart (해 주세요 and 해주세요 are both right). 1 for one word that is one.
     """
+    need_analyser()
 
     def score(text: str) -> float:
         words = text.split()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError
+from ..text.korean import need_analyser
 from ..text.normalize import whole_text
 from ..text.speech_level import LEVELS, speech_levels
 from .contract import Reward, answer_text
@@ -32,6 +33,7 @@ def speech_level(level: str = "prompt") -> Reward:
     """
     if level not in (*ASKED, "prompt"):
         raise InputError(f"No speech level {level!r}; there are {', '.join(ASKED)} and prompt.")
+    need_analyser()
 
     def reward(prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any = None, **columns: Any) -> Any:
         asked = [asked_level(prompt) if level == "prompt" else level for prompt in prompts]

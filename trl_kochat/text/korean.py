@@ -1,9 +1,23 @@
 """The Korean analyser, which is an extra: `pip install "trl_kochat[korean]"`."""
 
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from ..errors import InputError
+
+
+def need_analyser() -> None:
+    """Say at once, before anything is loaded, that the analyser is not installed.
+
+    Raises:
+        InputError: It is not.
+    """
+    if find_spec("kiwipiepy") is None:
+        raise InputError(
+            "Speech levels, fluency, spacing and particles need a Korean analyser, and kiwipiepy is not installed: "
+            'pip install "trl_kochat[korean]"'
+        )
 
 
 @cache
@@ -13,11 +27,7 @@ def analyser() -> Any:
     Raises:
         InputError: It is not installed.
     """
-    try:
-        from kiwipiepy import Kiwi
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"Speech levels, fluency, spacing and particles need a Korean analyser, and {error.name} is not installed: "
-            'pip install "trl_kochat[korean]"'
-        ) from error
+    need_analyser()
+    from kiwipiepy import Kiwi
+
     return Kiwi()
