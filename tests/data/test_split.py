@@ -144,6 +144,18 @@ def test_a_column_that_holds_out_nothing_leaves_the_fraction():
         assert len(split_by_prompt(rows, 0.25)[1]) == 10
 
 
+def test_where_asked_rows_that_do_not_say_give_their_fraction_beside_those_that_do():
+    rows = [(f"질문 {i}", "new_way" if i < 4 else "") for i in range(20)] + [(f"대화 {i}", None) for i in range(40)]
+    train, evaluation = split_by_prompt(said(rows), 0.25, also_of_silent_rows=True)
+    assert list(evaluation["held_out"]) == ["new_way"] * 4 + [None] * 10
+    assert len(train) == 46 and {*train["held_out"]} == {"", None}
+    # A prompt of which another row says that it is to be trained on is not held out, and one silent prompt stays.
+    train, evaluation = split_by_prompt(
+        said([*rows[:20], ("질문 9", None), ("대화", None)]), 0.9, also_of_silent_rows=True
+    )
+    assert len(train) == 18 and len(evaluation) == 4
+
+
 def test_a_prompt_that_is_held_out_anywhere_is_not_trained_on(caplog):
     rows = said([("오늘 뭐해?", ""), ("오늘뭐해?", "only_read"), ("내일 뭐해?", ""), ("오늘 뭐 해?", "")])
     train, evaluation = split_by_prompt(rows, 0.5)

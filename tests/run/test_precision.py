@@ -5,13 +5,14 @@ from dataclasses import dataclass, make_dataclass
 import pytest
 import torch
 import trl
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from transformers import BitsAndBytesConfig
 
 from tests.test_recipes import RECIPES
 from tests.test_versions import CONFIGS
+from tests.tiny_lm import tiny_llama
 from trl_kochat import format_dataset, load_rows, load_tokenizer
-from trl_kochat.models import train_in_float32
+from trl_kochat.models import feed_in_one_block, train_in_float32
 from trl_kochat.run.arguments import parse
 from trl_kochat.run.presets import preset_values
 from trl_kochat.sample import embedded
@@ -80,3 +81,14 @@ def test_no_weight_stands_still_in_bf16_with_a_4bit_base(tmp_path):
     still = {name: (before[name] == p).float().mean().item() for name, p in trained.items()}
     # Adam moves every weight that ever had a gradient; rounding float32 keeps few of them.
     assert max(share for name, share in still.items() if "lora_A" in name or "score" in name) < 0.02, still
+
+
+def test_the_output_layer_reads_a_slice_of_a_batch_in_one_block():
+    """Else torch copies frozen weights once for each row on a CPU, which for Gemma's vocabulary takes minutes."""
+    model = get_peft_model(tiny_llama(), LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"))
+    ids, read = torch.arange(12).view(2, 6), []
+    slices = model(input_ids=ids, logits_to_keep=3).logits
+    feed_in_one_block(model)
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    assert torch.equal(model(input_ids=ids, logits_to_keep=3).logits, slices)
+    assert [(tuple(hidden.shape[:2]), hidden.is_contiguous()) for hidden in read] == [((2, 3), True)]

@@ -96,15 +96,23 @@ def test_rows_that_leave_nothing_to_train_on_or_to_measure_stop_the_run(dry_run,
         dry_run("--eval_fraction", "0")
 
 
-def test_rows_that_are_held_out_by_their_column_are_said_and_rows_without_it_are_trained_on(dry_run, tmp_path, capsys):
+def test_rows_that_are_held_out_by_their_column_are_said_and_rows_without_it_are_split_where_asked(
+    dry_run, tmp_path, capsys
+):
     rows = [{"prompt": f"{n}번?", "completion": "네.", "held_out": "new_way" if n < 3 else ""} for n in range(10)]
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
-    dialogue = "<<start conversation>>\n<사람>: 안녕?\n<챗봇>: 네, 안녕하세요.\n"
-    (tmp_path / "dialogues.txt").write_text(dialogue, encoding="utf-8")
-    dry_run("--dataset_name", "rows.json", "dialogues.txt", "--eval_fraction", "0.5")
+    dialogues = "".join(
+        f"<<start conversation>>\n<사람>: {word}?\n<챗봇>: 네, 안녕하세요.\n" for word in ("안녕", "잘 자")
+    )
+    (tmp_path / "dialogues.txt").write_text(dialogues, encoding="utf-8")
+    dry_run("--dataset_name", "rows.json", "dialogues.txt")
     out = capsys.readouterr().out
     assert "3 rows say that they are held out (new_way 3); --eval_fraction is not used." in out
-    assert "8 to train on, 3 held out" in out
+    assert "9 to train on, 3 held out" in out
+    dry_run("--dataset_name", "rows.json", "dialogues.txt", "--eval_fraction", "0.5")
+    out = capsys.readouterr().out
+    assert "3 rows say that they are held out (new_way 3); --eval_fraction is of the rows that do not say." in out
+    assert "8 to train on, 4 held out" in out
 
 
 def test_lengths_that_leave_nothing_stop_the_run(dry_run, monkeypatch):

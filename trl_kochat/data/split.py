@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 HELD_OUT = "held_out"
 
 
-def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) -> "tuple[Dataset, Dataset]":
+def split_by_prompt(
+    dataset: "Dataset", eval_fraction: float, seed: int = 42, *, also_of_silent_rows: bool = False
+) -> "tuple[Dataset, Dataset]":
     """Split into train and eval rows so that no prompt stands on both sides.
 
     Rows of one prompt stay together: the same text, or the same first user turn, whatever its spaces and Unicode form.
@@ -37,6 +39,8 @@ def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) ->
             the first user turn of their `messages`, or by their whole `text`.
         eval_fraction (`float`): Share of the distinct prompts to hold out, above 0 and below 1.
         seed (`int`, *optional*, defaults to `42`): Another seed holds out other prompts.
+        also_of_silent_rows (`bool`, *optional*, defaults to `False`): Beside rows that say that they are held out, hold
+            out `eval_fraction` of the prompts of rows that say nothing (`None`, as of a file without that column).
 
     Raises:
         ValueError: It is no dataset or a stream, there is no `prompt` column, a prompt or a `held_out` is no text, the
@@ -65,9 +69,10 @@ def split_by_prompt(dataset: "Dataset", eval_fraction: float, seed: int = 42) ->
     if len(spelt) < 2:
         raise InputError(f"Cannot split {len(keys)} rows with {len(spelt)} distinct prompts: at least 2 are needed.")
     held_out = _marked(dataset, keys)
-    if not held_out:
-        ordered = sorted(spelt, key=lambda key: blake2b(f"{seed}\n{spelt[key]}".encode(), digest_size=16).digest())
-        held_out = set(ordered[: min(ceil(eval_fraction * len(ordered)), len(ordered) - 1)])
+    if not held_out or also_of_silent_rows:
+        free = _silent(dataset, keys) - held_out if held_out else set(spelt)
+        ordered = sorted(free, key=lambda key: blake2b(f"{seed}\n{spelt[key]}".encode(), digest_size=16).digest())
+        held_out |= set(ordered[: max(0, min(ceil(eval_fraction * len(ordered)), len(ordered) - 1))])
     train = [i for i, key in enumerate(keys) if key not in held_out]
     evaluation = [i for i, key in enumerate(keys) if key in held_out]
     return dataset.select(train), dataset.select(evaluation)
@@ -89,6 +94,12 @@ def _reasons(dataset: "Dataset") -> list[str]:
                 "sees the row, and empty for a row to train on."
             )
     return [(reason or "").strip() for reason in reasons]
+
+
+def _silent(dataset: "Dataset", keys: list[str]) -> set[str]:
+    """Keys of the prompts of which no row says whether it is held out."""
+    said = {key for key, reason in zip(keys, dataset[HELD_OUT], strict=True) if reason is not None}
+    return set(keys) - said
 
 
 def _marked(dataset: "Dataset", keys: list[str]) -> set[str]:

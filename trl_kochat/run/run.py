@@ -16,7 +16,7 @@ from ..callbacks.progress import ProgressLineCallback
 from ..data import RowCounts, split_by_prompt
 from ..data.health import check_leaks, check_rows, clean_rows
 from ..data.split import held_out_reasons
-from ..models import train_in_float32
+from ..models import feed_in_one_block, train_in_float32
 from ..processes import say
 from ..report import write_card
 from ..report.next_steps import next_command
@@ -160,10 +160,14 @@ class Run:
         formatted = len(dataset)
         dataset = prepare(dataset) if prepare else dataset
         self._counts.made += len(dataset) - formatted
+        asked = "eval_fraction" in self._given
         if reasons := held_out_reasons(dataset):
             told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-            say(f"{reasons.total()} rows say that they are held out ({told}); --eval_fraction is not used.")
-        self._train, held_out = split_by_prompt(dataset, arguments.eval_fraction, seed=arguments.split_seed)
+            fraction = "is of the rows that do not say" if asked else "is not used"
+            say(f"{reasons.total()} rows say that they are held out ({told}); --eval_fraction {fraction}.")
+        self._train, held_out = split_by_prompt(
+            dataset, arguments.eval_fraction, seed=arguments.split_seed, also_of_silent_rows=asked
+        )
         self._held_out = at_most(held_out, arguments.max_eval_samples, self._counts)
         self._counts.note(self._check_rows(dataset))
         return self._train, self._held_out
@@ -217,6 +221,7 @@ class Run:
         assert self._train is not None and self._held_out is not None, "rows come first"
         assert trainer.model is not None
         train_in_float32(trainer.model)
+        feed_in_one_block(trainer.model)
         group_by_length(trainer)
         rows = row_summary(self._counts, self._train, self._held_out, trainer)
         tokenizer, findings = self._loaded_tokenizer
