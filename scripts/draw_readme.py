@@ -2,6 +2,7 @@
 
     python scripts/draw_readme.py tokenizer MODEL        # MODEL: skt/kogpt2-base-v2, or a folder with its two files
     python scripts/draw_readme.py report runs/dpo_orca   # after `python recipes/dpo_orca.py`
+    python scripts/draw_readme.py real_ko runs/real_ko   # after `make real-ko`
 
 Hangul needs a font on the machine, such as Noto Sans CJK.
 """
@@ -71,8 +72,8 @@ def screenshot(page: Path, picture: Path, width: int, height: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", choices=["tokenizer", "report"])
-    parser.add_argument("source", help="model of the tokenizer, or folder of the run")
+    parser.add_argument("picture", choices=["tokenizer", "report", "real_ko"])
+    parser.add_argument("source", help="model of the tokenizer, or folder of the run or runs")
     args = parser.parse_args()
     IMAGES.mkdir(parents=True, exist_ok=True)
     if args.picture == "report":
@@ -80,6 +81,8 @@ def main() -> None:
         model = json.loads((report / "metrics.json").read_text(encoding="utf-8"))["model"]
         text = (report / "index.html").read_text(encoding="utf-8").replace(model, Path(model).name)
         text, size = text.replace("</head>", FIRST_OF_EACH + "</head>"), (1120, 1440)
+    elif args.picture == "real_ko":
+        text, size = (Path(args.source) / "comparison.html").read_text(encoding="utf-8"), (1120, 1100)
     else:
         text, size = PAGE.format(panels="".join(panel(kind, args.source) for kind in CALLS)), (760, 305)
     with TemporaryDirectory() as folder:

@@ -59,7 +59,7 @@ def plan(model: Path, out: Path, chatbot_data: str) -> list[Stage]:
     everyday = ["--dataset_name", chatbot_data, "sample:kochatgpt_1_SFT.jsonl"]
     return [
         Stage("model", fetch, (model / "config.json").is_file),
-        training("sft", "sft_kochatgpt", out, *of_model, *everyday, "sample:kochatgpt_1_SFT_conversation.jsonl"),
+        training("sft", "sft_kochatgpt", out, *of_model, *everyday),
         training("reward", "reward_kochatgpt", out, *of_model),
         training(
             "ppo", "ppo_kochatgpt", out, *of_model, "--sft_adapter", str(sft), "--reward_adapter", str(out / "reward")

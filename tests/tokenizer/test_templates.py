@@ -1,10 +1,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, processors
 from transformers import PreTrainedTokenizerFast
 from trl.chat_template_utils import has_generation_markers, is_chat_template_stop_token_trained
 
+from tests.tiny_lm import tiny_tokenizer
 from tests.tokenizers import byte_fallback, healthy, kogpt2_like, qwen_like
 from trl_kochat.tokenizer import load_tokenizer, set_chat_template
 
@@ -51,6 +52,25 @@ def test_ko_instruct_gives_every_turn_the_same_form(tokenizer, turns):
     for k in range(len(turns)):
         prompt = tokenizer.apply_chat_template(messages[: 2 * k + 1], tokenize=False, add_generation_prompt=True)
         assert rendered.startswith(prompt)
+
+
+@pytest.mark.parametrize("name", ["ko_instruct", "koalpaca", "kullm"])
+def test_a_template_begins_with_bos_where_the_tokenizer_begins_every_text_with_it(name):
+    """Gemma without its BOS answers with white space."""
+    with_bos = tiny_tokenizer()
+    bos = (with_bos.bos_token, with_bos.bos_token_id)
+    with_bos.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[bos])
+    plain = set_chat_template(tiny_tokenizer(), name)
+    messages = [{"role": "system", "content": "짧게."}, user("안녕?"), assistant("네."), user("또?"), assistant("네.")]
+    written = plain.apply_chat_template(messages, tokenize=False)
+    assert not written.startswith("<s>")
+    assert set_chat_template(with_bos, name).apply_chat_template(messages, tokenize=False) == "<s>" + written
+    # EOS that a tokenizer appends, and that is its BOS as well (KoGPT2), begins nothing.
+    appends = tiny_tokenizer()
+    appends.bos_token = appends.eos_token
+    eos = (appends.eos_token, appends.eos_token_id)
+    appends.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[eos])
+    assert set_chat_template(appends, name).apply_chat_template(messages, tokenize=False) == written
 
 
 def test_ko_instruct_puts_a_system_text_before_the_first_instruction(tokenizer):

@@ -36,7 +36,8 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrain
     answer and the tokenizer's own EOS. A system text stands before the first instruction, followed by an empty line.
     `koalpaca` and `kullm` are the prompts that the models of these names were trained with, which have no template of
     their own. `chatml` needs `<|im_start|>` and `<|im_end|>` as single tokens. All carry `{% generation %}` markers
-    around the answer and the token that ends it, so that `assistant_only_loss` works.
+    around the answer and the token that ends it, so that `assistant_only_loss` works. Where the tokenizer begins every
+    text with a BOS of its own (Gemma, Llama), so does the template: Gemma without it writes nothing of sense.
 
     `training` is the tokenizer's own template with such markers (see [`training_template`]).
 
@@ -58,5 +59,11 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrain
             )
     if tokenizer.eos_token is None:
         raise InputError(f"{name} ends every answer with EOS, and this tokenizer has none; set tokenizer.eos_token.")
-    tokenizer.chat_template = template
+    tokenizer.chat_template = "{{- bos_token -}}" + template if _begins_with_bos(tokenizer) else template
     return tokenizer
+
+
+def _begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    (ids,) = encode_texts(tokenizer, [""])
+    bos = tokenizer.bos_token_id
+    return bos is not None and bos != tokenizer.eos_token_id and ids[:1] == [bos]
