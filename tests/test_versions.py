@@ -94,7 +94,14 @@ def test_a_lock_holds_what_the_project_needs_here_and_elsewhere(lock):
     """A requirement added to pyproject.toml without `make lock` would be missing after `make`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    for line in (*project["dependencies"], *extras["dev"], *extras["korean"], *extras["wandb"], *extras["gguf"]):
+    for line in (
+        *project["dependencies"],
+        *extras["dev"],
+        *extras["korean"],
+        *extras["wandb"],
+        *extras["gguf"],
+        *extras["chat"],
+    ):
         requirement = Requirement(line)
         if requirement.name != "torch":
             for pin in lock[canonicalize_name(requirement.name)]:

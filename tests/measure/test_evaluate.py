@@ -14,13 +14,8 @@ from trl_kochat import measure
 from trl_kochat.encode import tokenize_rows
 from trl_kochat.errors import InputError
 from trl_kochat.measure.answers import evaluate_answers, is_polite
-from trl_kochat.measure.evaluate import (
-    evaluate_dpo,
-    evaluate_reward,
-    evaluate_sft,
-    own_answer,
-    wins,
-)
+from trl_kochat.measure.evaluate import evaluate_dpo, evaluate_reward, evaluate_sft, own_answer
+from trl_kochat.measure.preferences import evaluate_preferences, wins
 from trl_kochat.measure.right import embedded_world
 from trl_kochat.ppo import PPOConfig, PPOTrainer
 
@@ -290,7 +285,7 @@ def test_own_answer_is_chance_where_the_question_does_not_matter_and_one_where_i
         texts = [(tokenizer.decode(ids[:start]), tokenizer.decode(ids[start:])) for ids, start in sequences]
         return [torch.tensor([float(knows and answer[0] in asked)] * 2) for asked, answer in texts]
 
-    monkeypatch.setattr("trl_kochat.measure.evaluate.sequence_logps", likeliest)
+    monkeypatch.setattr("trl_kochat.measure.held_out.sequence_logps", likeliest)
     knows = True
     assert own_answer(tiny_llama(), tokenizer, rows, "completion")["own_answer_by_row"] == [1.0] * 10
     assert own_answer(tiny_llama(), tokenizer, rows[:5], "completion") == {}
@@ -439,3 +434,13 @@ def test_the_speech_level_is_that_of_the_reference(tokenizer):
 )
 def test_the_level_is_that_of_the_last_sentence(text, polite):
     assert is_polite(text) == polite
+
+
+def test_preferred_needs_no_reference_and_is_told_by_kind():
+    rows = [{**row, "kind": kind} for row, kind in zip(pairs(), ("evasive", "", "evasive"), strict=True)]
+    measured = evaluate_preferences(tiny_llama(seed=3), tiny_tokenizer(), rows)
+    dpo = evaluate_dpo(adapted(), tiny_tokenizer(), rows, beta=0.1)  # LoRA starts as nothing
+    assert measured["preferred_by_row"] == dpo["preferred_by_row"] and measured["n"] == 3
+    first, _, third = measured["preferred_by_row"]
+    assert measured["preferred_kind_evasive_by_row"] == [first, third]
+    assert {name for name in measured if "kind" in name and "by_row" not in name} == {"preferred_kind_evasive"}

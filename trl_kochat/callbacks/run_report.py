@@ -15,7 +15,7 @@ from rich import get_console
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..report import RunRecord, before_after_table, report_folder, write_page
-from ..report.intervals import add_intervals
+from ..report.intervals import add_measures
 from ..report.lengths import histogram, token_lengths
 from ..report.machine import command_line, device_name, installed_versions, peak_memory
 from ..report.page import PAGE_FILE
@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 # Writing while training goes on takes at most these shares of its time (ours). The page, which can be made again from
 # the numbers, is drawn the more seldom.
 WRITING_SHARE, DRAWING_SHARE = 0.01, 0.003
-# Of the held-out rows: how many were measured, left out and cut. These are no measures of the model.
-COUNTS = ("n", "left_out", "cut")
 
 
 class Throttle:
@@ -249,16 +247,8 @@ class RunReportCallback(TrainerCallback):
         assert self._state is not None
         with looking(f"Measuring {moment} training", self._state):
             with measuring(model):
-                measured = plain(self._evaluate(model_in(model)))
-            lists = {name: value for name, value in measured.items() if isinstance(value, list)}
-            counts = {name: measured[name] for name in COUNTS if name in measured}
-            numbers = {name: value for name, value in measured.items() if name not in lists | counts}
-            setattr(self.record, moment, numbers)
-            if counts:
-                self.record.rows["measured"] = counts
-            if lists:
-                self.record.distributions[moment] = lists
-            add_intervals(self.record)
+                measured = self._evaluate(model_in(model))
+            add_measures(self.record, moment, measured)
 
     def _write(self) -> None:
         assert self._state is not None

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..text.shown import printable
 from .decoding import WAYS, add_decoding_arguments, decoding_settings, ways_of_decoding
-from .shared import EMBEDDED, Candidate, model_path, plan_candidates, refuse_odd_turns, transcript, write_plain
+from .shared import (
+    EMBEDDED,
+    Candidate,
+    ask_each,
+    model_path,
+    plan_candidates,
+    refuse_odd_turns,
+    transcript,
+    write_plain,
+)
 
 
 if TYPE_CHECKING:
@@ -141,51 +150,26 @@ def answer_all(
     ways: Mapping[str, Mapping[str, Any]],
     args: argparse.Namespace,
 ) -> list[list[tuple[str, int]]]:
-    """Fill in `answers`, candidate by candidate and way by way, each base once in memory and one base at a time.
+    """Fill in `answers`, candidate by candidate and way by way.
 
     Returns:
         The token table of each prompt by the first candidate's tokenizer, when they are asked for.
     """
-    import gc
+    from ..measure.generate import generate_answers, token_table
 
-    import torch
+    limits: dict[str, Any] = {name: getattr(args, name) for name in ("max_new_tokens", "batch_size", "raw")}
+    tables: list[list[tuple[str, int]]] = []
 
-    from ..measure.generate import generate_answers, load_generator, token_table, use_adapter
-    from ..tokenizer import load_tokenizer
+    def ask(model: Any, tokenizer: Any) -> "list[list[Generation]]":
+        if args.tokens and not tables:
+            tables.extend(token_table(tokenizer, transcript(prompt)) for prompt in prompts)
+        return [generate_answers(model, tokenizer, prompts, **limits, **settings) for settings in ways.values()]
 
-    tokenizers = {
-        source: load_tokenizer(source, trust_remote_code=args.trust_remote_code)
-        for source in dict.fromkeys(c.tokenizer for c in candidates)
-    }
-    by_label = {}
-    for base in dict.fromkeys(candidate.base for candidate in candidates):
-        group = [candidate for candidate in candidates if candidate.base == base]
-        adapters = [candidate.adapter for candidate in group if candidate.adapter is not None]
-        model = load_generator(
-            base, adapters, load_in_4bit=args.load_in_4bit, trust_remote_code=args.trust_remote_code
-        )
-        for candidate in group:
-            with use_adapter(model, None if candidate.adapter is None else adapters.index(candidate.adapter)):
-                for way, settings in ways.items():
-                    by_label[candidate.label, way] = generate_answers(
-                        model,
-                        tokenizers[candidate.tokenizer],
-                        prompts,
-                        max_new_tokens=args.max_new_tokens,
-                        batch_size=args.batch_size,
-                        raw=args.raw,
-                        **settings,
-                    )
-        del model
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-    for candidate in candidates:
-        for way in ways:
+    for candidate, by_way in ask_each(candidates, args, ask).items():
+        for way, generations in zip(ways, by_way, strict=True):
             label = f"{candidate.label}: {way}" if way and len(candidates) > 1 else way or candidate.label
-            answers[label] = by_label[candidate.label, way]
-    first = tokenizers[candidates[0].tokenizer]
-    return [token_table(first, transcript(prompt)) for prompt in prompts] if args.tokens else []
+            answers[label] = generations
+    return tables
 
 
 # What follows is how it looks. A terminal gets tables, a pipe or a file plain lines.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InputError
 from ..text.shown import printable
-from .shared import Candidate, model_path, refuse_odd_turns, transcript, write_plain
+from .shared import load_scorer, model_path, refuse_odd_turns, transcript, write_plain
 
 
 if TYPE_CHECKING:
@@ -108,17 +108,11 @@ def row_completions(row: Mapping[str, Any]) -> list[Any]:
 def score_pairs(pairs: Sequence[tuple[Any, Any]], args: argparse.Namespace, *, raw: bool) -> list[float]:
     from transformers.utils import logging as transformers_logging
 
-    from ..measure.score import load_reward_model, score_completions
-    from ..models import is_adapter, read_adapter_config
-    from ..tokenizer import load_tokenizer
+    from ..measure.score import score_completions
 
     transformers_logging.disable_progress_bar()
-    path, base = model_path(args.model), model_path(args.base) if args.base else None
-    trust: Any = {"trust_remote_code": args.trust_remote_code}
-    model = load_reward_model(path, base=base, load_in_4bit=args.load_in_4bit, **trust)
-    adapter = path if base is not None or is_adapter(path) else None
-    named = base or (read_adapter_config(path).base_model_name_or_path if adapter else path)
-    tokenizer = load_tokenizer(Candidate(path, str(named), adapter).tokenizer, **trust)
+    base = model_path(args.base) if args.base else None
+    model, tokenizer = load_scorer(model_path(args.model), args, base=base)
     prompts, completions = [prompt for prompt, _ in pairs], [completion for _, completion in pairs]
     return score_completions(model, tokenizer, prompts, completions, batch_size=args.batch_size, raw=raw)
 

@@ -1,8 +1,9 @@
-"""What several commands share: names of models, prompts as text, plain lines."""
+"""What several commands share: models by name and from disk, prompts as text, plain lines."""
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import InputError
 from ..sample import embedded
@@ -10,9 +11,11 @@ from ..sample import embedded
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from transformers import PreTrainedTokenizerBase
 
 
 EMBEDDED = "tiny-ko"
+Answer = TypeVar("Answer")
 
 
 class Candidate(NamedTuple):
@@ -66,6 +69,52 @@ def plan_candidates(models: Sequence[str], adapters: Sequence[str]) -> list[Cand
         candidate._replace(label=label)
         for candidate, label in zip(candidates, short_labels([c.label for c in candidates]), strict=True)
     ]
+
+
+def ask_each(
+    candidates: Sequence[Candidate],
+    args: argparse.Namespace,
+    ask: Callable[[Any, "PreTrainedTokenizerBase"], Answer],
+) -> dict[Candidate, Answer]:
+    """What `ask(model, tokenizer)` says of each candidate, in order; each base is loaded once, and one base at a time."""
+    import gc
+
+    import torch
+
+    from ..measure.generate import load_generator, use_adapter
+    from ..tokenizer import load_tokenizer
+
+    trust: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
+    names = dict.fromkeys(candidate.tokenizer for candidate in candidates)
+    tokenizers = {name: load_tokenizer(name, **trust) for name in names}
+    said: dict[Candidate, Answer] = {}
+    for base in dict.fromkeys(candidate.base for candidate in candidates):
+        group = [candidate for candidate in candidates if candidate.base == base]
+        adapters = [candidate.adapter for candidate in group if candidate.adapter is not None]
+        model = load_generator(base, adapters, load_in_4bit=args.load_in_4bit, **trust)
+        for candidate in group:
+            with use_adapter(model, None if candidate.adapter is None else adapters.index(candidate.adapter)):
+                said[candidate] = ask(model, tokenizers[candidate.tokenizer])
+        del model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return {candidate: said[candidate] for candidate in candidates}
+
+
+def load_scorer(
+    path: str, args: argparse.Namespace, *, base: str | None = None
+) -> tuple[Any, "PreTrainedTokenizerBase"]:
+    """A reward model, an adapter or a whole one, and its tokenizer."""
+    from ..measure.score import load_reward_model
+    from ..models import is_adapter, read_adapter_config
+    from ..tokenizer import load_tokenizer
+
+    trust: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
+    model = load_reward_model(path, base=base, load_in_4bit=args.load_in_4bit, **trust)
+    adapter = path if base is not None or is_adapter(path) else None
+    named = base or (read_adapter_config(path).base_model_name_or_path if adapter else path)
+    return model, load_tokenizer(Candidate(path, str(named), adapter).tokenizer, **trust)
 
 
 def short_labels(names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..models import max_positions
 from ..text.diversity import diversity_by_row
 from ..text.health import summarize_health
-from .generate import encode_prompts, generate_answers
+from .generate import Generation, encode_prompts, generate_answers
 from .right import embedded_world, right_by_way
 
 
@@ -72,13 +72,31 @@ def evaluate_answers(
         `mean_length` (tokens), `speech_level` (share in the level, 존댓말 or 반말, of the reference), and `repetition`,
         `hanja` and `latin` of [`summarize_health`]; each with its rows.
     """
+    asked, given = greedy_answers(model, tokenizer, rows, max_new_tokens=max_new_tokens)
+    return measure_answers(asked, given, reference=reference) if asked else {}
+
+
+def greedy_answers(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    max_new_tokens: int = 64,
+) -> tuple[list[Mapping[str, Any]], list[Generation]]:
+    """The rows whose prompts leave room for an answer within the model's positions, and the answers to them."""
     positions = max_positions(model)
+    asked = list(rows)
     if positions is not None and rows:
         encoded = encode_prompts(tokenizer, [row["prompt"] for row in rows])
-        rows = [row for row, ids in zip(rows, encoded, strict=True) if len(ids) + max_new_tokens <= positions]
-    if not rows:
-        return {}
-    given = generate_answers(model, tokenizer, [row["prompt"] for row in rows], max_new_tokens=max_new_tokens)
+        asked = [row for row, ids in zip(rows, encoded, strict=True) if len(ids) + max_new_tokens <= positions]
+    prompts = [row["prompt"] for row in asked]
+    return asked, generate_answers(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
+
+
+def measure_answers(
+    rows: Sequence[Mapping[str, Any]], given: Sequence[Generation], *, reference: str | None = None
+) -> Measured:
+    """What [`evaluate_answers`] says, of answers that are there."""
     texts = [answer.text for answer in given]
     health = [summarize_health([text]) for text in texts]
     by_row = {

@@ -121,7 +121,7 @@ def generate_answers(
     if unused := unused_ids(tokenizer, model.config.get_text_config().vocab_size):
         never = SuppressTokensLogitsProcessor(unused, device=str(model.device))
         settings["logits_processor"] = LogitsProcessorList([*generation_kwargs.get("logits_processor", ()), never])
-    control_ids = _control_ids(tokenizer)
+    control_ids = control_token_ids(tokenizer)
 
     generations = []
     with eval_mode(model), _seeded(seed):
@@ -152,7 +152,7 @@ def decode_answer(
 
     `decode(skip_special_tokens=True)` drops more than that: all emoji and `:)` of KoGPT2 are special tokens.
     """
-    dropped = _control_ids(tokenizer) if control_ids is None else control_ids
+    dropped = control_token_ids(tokenizer) if control_ids is None else control_ids
     kept = [i for i in ids if i not in dropped]
     return drop_half_syllable(_decode(tokenizer, kept))
 
@@ -162,7 +162,7 @@ def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return text
 
 
-def _control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def control_token_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """BOS, EOS, padding, and the special tokens with which the chat template marks turns."""
     ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
     if tokenizer.chat_template is not None:
@@ -290,14 +290,17 @@ def load_generator(
         ValueError: An adapter is of another kind, is not complete, or does not belong to this base.
     """
     for path in adapters:  # all of them before the base, which takes time
-        if read_adapter_config(path).task_type == TaskType.SEQ_CLS:
-            raise InputError(
-                f"The adapter {path} gives scores, not text: it is a reward model, see `trl-kochat score`."
-            )
+        refuse_reward_adapter(path)
     model = load_base(AutoModelForCausalLM, name_or_path, load_in_4bit=load_in_4bit, **kwargs).eval()
     for number, path in enumerate(adapters):
         model = attach_adapter(model, path, f"adapter_{number}")
     return model
+
+
+def refuse_reward_adapter(path: str | PathLike[str]) -> None:
+    """Raise `ValueError` for an adapter that gives scores, or for what is none."""
+    if read_adapter_config(path).task_type == TaskType.SEQ_CLS:
+        raise InputError(f"The adapter {path} gives scores, not text: it is a reward model, see `trl-kochat score`.")
 
 
 def use_adapter(model: PreTrainedModel | PeftModel, number: int | None) -> AbstractContextManager[None]:

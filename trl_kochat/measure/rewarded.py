@@ -42,20 +42,30 @@ def rewards_of(
             raise InputError(
                 f"The reward {name} is a model: give it as a function, trl_kochat.rewards.reward_model(folder)."
             )
-    turns = [not isinstance(row["prompt"], str) for row in rows]
-    given = {
-        **{key: [row[key] for row in rows] for key in rows[0] if key not in ("prompt", "completion")},
-        "prompts": [row["prompt"] for row in rows],
-        "completions": [
-            as_turns(text, "assistant") if in_turns else text for text, in_turns in zip(answers, turns, strict=True)
-        ],
-        "completion_ids": completion_ids,
-        "trainer_state": trainer.state,
-    }
-    by_name = {name: list(function(**given)) for name, function in functions.items()}
+    by_name = scores_by_reward(functions, rows, answers, completion_ids, trainer_state=trainer.state)
     weights = dict(zip(by_name, trainer.reward_weights.tolist(), strict=True))
     sums: list[float | None] = []
     for scores in zip(*by_name.values(), strict=True):
         parts = [weights[name] * one for name, one in zip(by_name, scores, strict=True) if one is not None]
         sums.append(sum(parts) if parts else None)
     return {"reward": sums, **by_name}
+
+
+def scores_by_reward(
+    functions: Mapping[str, Callable[..., Any]],
+    rows: Sequence[Mapping[str, Any]],
+    answers: Sequence[str],
+    completion_ids: Sequence[Sequence[int]],
+    **given: Any,
+) -> dict[str, list[float | None]]:
+    """What each function of TRL's contract gives each answer; `given` is what it gets beside the columns of the rows."""
+    turns = [not isinstance(row["prompt"], str) for row in rows]
+    given |= {
+        **{key: [row.get(key) for row in rows] for key in rows[0] if key not in ("prompt", "completion")},
+        "prompts": [row["prompt"] for row in rows],
+        "completions": [
+            as_turns(text, "assistant") if in_turns else text for text, in_turns in zip(answers, turns, strict=True)
+        ],
+        "completion_ids": completion_ids,
+    }
+    return {name: list(function(**given)) for name, function in functions.items()}

@@ -23,6 +23,7 @@ from ..models import (
     read_adapter_config,
     saying_which_model,
 )
+from ..sample import embedded
 
 
 logger = logging.getLogger(__name__)
@@ -130,6 +131,16 @@ def score_ids(
     finally:
         config.pad_token_id = pad_token_id
     return [scores[i] for i in range(len(sequences))]
+
+
+def is_reward_model(path: str | PathLike[str], *, trust_remote_code: bool = False) -> bool:
+    """Whether an adapter, or a whole model, is there to score."""
+    if is_adapter(path):
+        return read_adapter_config(path).task_type == TaskType.SEQ_CLS
+    path = embedded(path)
+    with saying_which_model(path, trust_remote_code=trust_remote_code):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    return any("SequenceClassification" in kind for kind in config.architectures or ())
 
 
 def load_reward_model(

@@ -40,7 +40,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
         for letter, record, folder in zip(letters, records, folders, strict=True)
     ]
     figures = _shared_curves(letters, records)
-    answers = _answers([side_by_side(read_samples(folder)) for folder in folders])
+    answers = shared_answers([side_by_side(read_samples(folder)) for folder in folders])
     differences = _differences(records)
     measures = _measures(records)
     sections = {
@@ -124,7 +124,7 @@ def _measures(records: Sequence[RunRecord]) -> list[tuple[Both, list[Any]]]:
     ]
 
 
-def _answers(columns: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[str, list[tuple[int, list[Sample]]]]]:
+def shared_answers(columns: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[str, list[tuple[int, list[Sample]]]]]:
     """Prompts with the runs that answered them and their samples; if two runs share a prompt, the shared ones only."""
     by_prompt: dict[str, list[tuple[int, list[Sample]]]] = {}
     for index, entries in enumerate(columns):

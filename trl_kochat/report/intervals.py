@@ -1,12 +1,27 @@
 """How sure the measures of a run are: over how many rows each is taken, and between which bounds it lies."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..text.diversity import bootstrap_interval
-from .record import Number, RunRecord
+from .measures import COUNTS
+from .record import Number, RunRecord, plain
 
 
 BY_ROW = "_by_row"
+
+
+def add_measures(record: RunRecord, moment: str, measured: Mapping[str, Any]) -> None:
+    """Take what was measured `before` or `after` into a record, in place, with how sure it is."""
+    measured = plain(measured)
+    lists = {name: value for name, value in measured.items() if isinstance(value, list)}
+    counts = {name: measured[name] for name in COUNTS if name in measured}
+    setattr(record, moment, {name: value for name, value in measured.items() if name not in lists | counts})
+    if counts:
+        record.rows["measured"] = counts
+    if lists:
+        record.distributions[moment] = lists
+    add_intervals(record)
 
 
 def add_intervals(record: RunRecord) -> None:

@@ -57,6 +57,9 @@ def measure(key: str) -> Measure:
         return Measure(f"pairs in the right order, {key.rpartition('_')[2]} ranks apart", "higher", True)
     if key.startswith("accuracy_kind_"):
         return Measure(f"pairs in the right order, rejected: {_words(key, 'accuracy_kind_')}", "higher", True)
+    if key.startswith("preferred_kind_"):
+        kind = _words(key, "preferred_kind_")
+        return Measure(f"chosen likelier, rejected: {kind}", "higher", True)
     if key.startswith("reward_"):
         return Measure(f"mean reward: {key.removeprefix('reward_')}", "higher")
     if key.startswith("right_"):

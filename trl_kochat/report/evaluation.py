@@ -1,0 +1,75 @@
+"""Several models on the same rows: one page, and the same numbers as lines and as JSON.
+
+Each model is a record whose `after` is its own and whose `before` is the first model's.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .comparison import shared_answers
+from .measures import format_number, judged, measure, measured_keys
+from .page import environment, measure_rows, side_by_side
+from .record import RunRecord, write_atomically
+from .samples import Sample
+from .words import both_or_same
+
+
+def write_evaluation(
+    path: Path, records: Sequence[RunRecord], samples: Sequence[Sequence[Sample]], *, facts: Sequence[str], n: int
+) -> None:
+    """Write a page: measures with one column for each model, and the models' answers to the same prompts.
+
+    Args:
+        samples: The answers of each model.
+        facts: What else there is to say, in short.
+        n: The number of rows.
+    """
+    keys = measured_keys(records)
+    columns = [{row.label: row for row in measure_rows(record, keys)} for record in records]
+    labels = [both_or_same(measure(key).label) for key in keys]
+    answers = shared_answers([side_by_side(of_model) for of_model in samples])
+    sections = {"measures": ("Measures", True), "answers": ("Answers", answers)}
+    page = (
+        environment()
+        .get_template("evaluation.html.jinja")
+        .render(
+            title=f"{', '.join(record.model for record in records)}: {n}",
+            contents=[(anchor, text) for anchor, (text, shown) in sections.items() if shown],
+            names=[record.model for record in records],
+            facts=facts,
+            n=n,
+            measures=[(label, [column[label] for column in columns]) for label in labels],
+            answers=answers,
+        )
+    )
+    write_atomically(path, page)
+
+
+def lines_of(records: Sequence[RunRecord]) -> Iterator[list[str]]:
+    """A head and one line of cells for each measure of each model."""
+    yield ["measure", "model", "value", "low", "high", "n", "against the first"]
+    for key in measured_keys(records):
+        for record in records:
+            if key in record.after:
+                ends = record.intervals.get("after", {}).get(key, ["", ""])
+                cells = [value if value == "" else format_number(value) for value in (record.after[key], *ends)]
+                change = judged(record, key) if key in record.before else ""
+                yield [key, record.model, *cells, str(record.n.get(key, "")), change]
+
+
+def measures_as_json(record: RunRecord) -> dict[str, Any]:
+    """A model's `measures`, how they differ from the first model's (`change`), and what was left out and cut (`rows`)."""
+    intervals = record.intervals
+    return {
+        "measures": {
+            key: {"value": value, "interval": intervals.get("after", {}).get(key), "n": record.n.get(key)}
+            for key, value in record.after.items()
+        },
+        "change": {
+            key: {"interval": intervals.get("change", {}).get(key), "judged": judged(record, key)}
+            for key in record.after
+            if key in record.before
+        },
+        "rows": record.rows.get("measured", {}),
+    }
