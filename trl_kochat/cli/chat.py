@@ -171,7 +171,6 @@ class Chat:
     """A conversation, and the model that has it: a base with any number of adapters, of which one or none answers."""
 
     def __init__(self, candidate: Candidate, settings: dict[str, Any], args: argparse.Namespace):
-        from ..measure.generate import load_generator
         from ..models import max_positions
 
         self.base, self.settings = candidate.base, settings
@@ -180,15 +179,18 @@ class Chat:
         self._adapters = [] if candidate.adapter is None else [candidate.adapter]
         self._active = 0 if self._adapters else None
         self._trust: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
-        self._load: Callable[..., Any] = partial(
-            load_generator, self.base, load_in_4bit=args.load_in_4bit, **self._trust
-        )
+        self._in_4bit = args.load_in_4bit
         self._saved: set[Path] = set()
         self._take_tokenizer()
-        self.model = self._load(self._adapters)
+        self.model = self._load()
         self.positions = max_positions(self.model)
         room = MAX_NEW_TOKENS if self.positions is None else min(MAX_NEW_TOKENS, self.positions // 2)
         self.max_new_tokens = room if args.max_new_tokens is None else args.max_new_tokens
+
+    def _load(self) -> Any:
+        from ..measure.generate import load_generator
+
+        return load_generator(self.base, self._adapters, load_in_4bit=self._in_4bit, **self._trust)
 
     def _take_tokenizer(self) -> None:
         from ..tokenizer import load_tokenizer
@@ -284,7 +286,7 @@ class Chat:
             try:
                 self.model = attach_adapter(self.model, adapter, f"adapter_{len(self._adapters)}")
             except InputError:
-                self.model = self._load(self._adapters)  # what did not fit has changed it
+                self.model = self._load()  # what did not fit has changed it
                 raise
             self._adapters.append(adapter)
         self._active = None if adapter is None else self._adapters.index(adapter)

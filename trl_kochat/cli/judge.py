@@ -65,8 +65,19 @@ def compare(
     said += [one if one == _SWAPPED[other] else "swapped" for one, other in zip(forward, backward, strict=True)]
     values = [{"a": 1.0, "b": 0.0}.get(verdict, 0.5) for verdict in said]
     times = Counter(said)
-    counts = (times[verdict] for verdict in ("a", "b", "tie", "swapped"))
-    return Verdicts(*sides, *counts, sum(values) / len(values), *bootstrap_interval(values))
+    label, against = sides
+    low, high = bootstrap_interval(values)
+    return Verdicts(
+        label,
+        against,
+        wins=times["a"],
+        losses=times["b"],
+        ties=times["tie"],
+        disagreements=times["swapped"],
+        rate=sum(values) / len(values),
+        low=low,
+        high=high,
+    )
 
 
 def reward_judge(model: Any, tokenizer: "PreTrainedTokenizerBase") -> Judge:
