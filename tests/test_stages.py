@@ -119,6 +119,13 @@ def test_without_the_analyser_one_sentence_says_so_before_a_model_is_loaded(monk
         find_rewards(run, as_functions=True)
 
 
+def test_two_rewards_of_a_kind_have_two_names():
+    rewards = find_rewards(run_of("some/base", "gpu", rewards=["keyword:가", "ends", "keyword:나"]))
+    assert [reward.__name__ for reward in rewards] == ["keyword", "ends", "keyword_2"]
+
+
 def test_rewards_without_a_weight_are_refused():
     with pytest.raises(ValueError, match="1 --reward_weights for 2 --rewards"):
         find_rewards(run_of("some/base", "gpu", reward_weights=[1.0], rewards=["ends", "length:1,9"]))
+    with pytest.raises(ValueError, match="--reward_weights 1.0 nan: give a finite number"):
+        find_rewards(run_of("some/base", "gpu", reward_weights=[1.0, float("nan")], rewards=["ends", "length:1,9"]))

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import metadata
@@ -194,12 +196,18 @@ def max_positions(model: Any) -> int | None:
 def saying_which_model(name_or_path: str | PathLike[str], *, trust_remote_code: bool = False) -> Iterator[None]:
     """Say which model it is that is not loaded: neither here nor to be had, or not without running code of its own."""
     refuse_what_runs_code(name_or_path, trust_remote_code=trust_remote_code)
+    if Path(name_or_path).is_file():
+        raise InputError(f"{name_or_path} is a file; a model is a folder, or a repository of the Hub.")
     try:
         yield
     except ValueError as error:
-        if "trust_remote_code" not in str(error):
+        if "trust_remote_code" in str(error):
+            raise InputError(remote_code(name_or_path)) from error
+        if not re.search("model.type", str(error)):  # as transformers says that a config.json tells it nothing
             raise
-        raise InputError(remote_code(name_or_path)) from error
+        adapter = f"it is an adapter: `trl-kochat merge {shlex.quote(str(name_or_path))} merged` makes one"
+        why = adapter if is_adapter(name_or_path) else error
+        raise InputError(f"{name_or_path} is no model that can be loaded; {why}") from error
     except StrictDataclassError as error:
         raise InputError(
             f"transformers {metadata.version('transformers')} refuses the config.json of {name_or_path}: "

@@ -1,6 +1,7 @@
 """What a recipe of stage 3 takes of the stages before it: the SFT adapter, the rewards, and prompts that fit."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from .processes import say
 from .rewards import Reward, get_reward, reward_model
 from .run import Run
 from .sample import embedded
+from .text.shown import unique_names
 
 
 # What `--rewards` calls the adapter of stage 2.
@@ -77,6 +79,8 @@ def find_rewards(run: Run, *, as_functions: bool = False) -> list[str | Reward]:
     names, weights = run.arguments.rewards, run.config.reward_weights
     if weights is not None and len(weights) != len(names):
         raise InputError(f"{len(weights)} --reward_weights for {len(names)} --rewards; give one for each.")
+    if not all(map(math.isfinite, weights or ())):
+        raise InputError(f"--reward_weights {' '.join(map(str, weights))}: give a finite number for each reward.")
     # All of them before an adapter is loaded: what one lacks is said at once.
     functions = {name: get_reward(name, run.tokenizer) for name in names if name != REWARD_ADAPTER}
     rewards: list[str | Reward] = []
@@ -86,6 +90,11 @@ def find_rewards(run: Run, *, as_functions: bool = False) -> list[str | Reward]:
             continue
         folder = _find_stage(run, "reward_kochatgpt", run.arguments.reward_adapter)
         rewards.append(_scored_by(folder, run) if as_functions else folder)
+    made: list[Any] = [reward for reward in rewards if not isinstance(reward, str)]
+    own = [getattr(function, "__name__", type(function).__name__) for function in made]
+    for function, before, name in zip(made, own, unique_names(own), strict=True):
+        if name != before:  # two of a kind: trainers log rewards by their names
+            function.__name__ = name
     return rewards
 
 

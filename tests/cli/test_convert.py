@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -50,12 +51,12 @@ def convert(*arguments) -> int:
     return main(["convert", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("output", ["rows", "rows/train.parquet", "deep/folder/train.jsonl"])
+@pytest.mark.parametrize("output", ["rows", "rows/train.parquet", "deep/my folder/train.jsonl"])
 def test_trl_reads_the_folder_as_rows_of_its_own(output, tmp_path, capsys):
     assert convert("rankings.json", output) == 0
     out = capsys.readouterr().out
     folder = output.removesuffix("/train.parquet").removesuffix("/train.jsonl")
-    assert out.splitlines()[-1] == f"trl dpo --model_name_or_path MODEL --dataset_name {folder}"
+    assert out.splitlines()[-1] == f"trl dpo --model_name_or_path MODEL --dataset_name {shlex.quote(folder)}"
     # What TRL's scripts do with --dataset_name and --dataset_train_split.
     rows = load_dataset(folder, cache_dir=tmp_path / "cache")["train"]
     assert rows.to_list() == format_dataset(RANKINGS, "kochatgpt_rm").to_list()

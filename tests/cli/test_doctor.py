@@ -158,6 +158,7 @@ def test_an_unfixable_model_is_still_examined(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["/no/such/folder"], "There is no folder /no/such/folder."),
+        (["{rows}"], "is a file; a model is a folder"),
         (["{model}", "--data", "/no/rows.json"], "There is no file or folder"),
         (["{model}", "--data", "{rows}", "--formatter", "nobody"], "No formatter 'nobody'"),
         (["{model}", "--formatter", "orca_pairs"], "--formatter has no effect without --data"),

@@ -223,7 +223,15 @@ def test_prompts_that_are_no_text_are_named(models, tmp_path, capsys):
         assert "Row 1 of" in error and "neither text nor messages" in error
     (tmp_path / "rows.txt").write_bytes("안녕".encode("cp949"))
     assert generate(models / "base", "--file", tmp_path / "rows.txt") == 2
-    assert "rows.txt, byte 0: 0xbe is not UTF-8" in capsys.readouterr().err
+    assert "rows.txt, line 1: byte 0xbe is not UTF-8. It reads as CP949: --encoding cp949" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "text"), [("rows.txt", "안녕?\r\n"), ("rows.csv", "prompt\n안녕?\n")])
+def test_prompts_in_the_encoding_that_is_said(name, text, models, tmp_path, capsys):
+    (tmp_path / name).write_bytes(text.encode("cp949"))
+    file = ("--file", tmp_path / name, "--encoding", "cp949")
+    assert generate(models / "base", *file, "--max_new_tokens", 2) == 0
+    assert capsys.readouterr().out.startswith("# 안녕?\n")
 
 
 def test_help_needs_no_torch():

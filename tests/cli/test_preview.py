@@ -174,4 +174,4 @@ def test_columns_by_other_names(capsys, model, write_rows):
 def test_marked_answers_are_for_kto(capsys, model, write_rows):
     path = write_rows({"prompt": "안녕?", "completion": "네", "label": True})
     status, captured = preview(capsys, path, "--model", model)
-    assert status == 0 and captured.out.startswith("== row 1  unpaired_preference  for KTOTrainer")
+    assert status == 0 and captured.out.startswith("== row 1  label True  unpaired_preference  for KTOTrainer")

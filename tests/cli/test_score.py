@@ -97,6 +97,14 @@ def test_every_shape_of_file_gives_the_same_scores(shape, models, tmp_path, caps
     assert sorted(row["rank"] for row in scored) == [1, 2, 3]
 
 
+def test_answers_in_the_encoding_that_is_said(models, tmp_path, capsys):
+    (tmp_path / "answers.csv").write_bytes("prompt,completion\n안녕?,네\n".encode("cp949"))
+    assert score(models / "whole", "--file", tmp_path / "answers.csv") == 2
+    assert "--encoding cp949" in capsys.readouterr().err
+    assert score(models / "whole", "--file", tmp_path / "answers.csv", "--encoding", "cp949") == 0
+    assert capsys.readouterr().out.startswith("# 안녕?\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

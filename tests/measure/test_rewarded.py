@@ -60,6 +60,30 @@ def test_samples_are_scored_as_the_trainer_would_reward_them(tmp_path):
     assert score(["뭐?", ROWS[0]["prompt"]], ["네.", "네"]) == [2.0, 1.5]
 
 
+def test_two_rewards_of_one_name_both_count(tmp_path):
+    trainer = trainer_of(tmp_path, GRPOTrainer, GRPOConfig, reward_funcs=[length(1, 3), length(9, 9)])
+    assert rewards_of(trainer, ROWS[:1], ["네"], [[5]]) == {
+        "reward": [pytest.approx(10 / 9)],
+        "length": [1.0],
+        "length_2": [pytest.approx(1 / 9)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "returned None; return a list"),
+        ([1.0], "returned 1 rewards for 4 completions"),
+        (["좋음"] * 4, "returned '좋음' for completion 0"),
+        ([float("nan")] * 4, "returned nan for completion 0"),
+    ],
+)
+def test_what_is_no_reward_is_told_before_the_first_step(given, said, tmp_path):
+    trainer = trainer_of(tmp_path, GRPOTrainer, GRPOConfig, reward_funcs=[lambda **_: given])
+    with pytest.raises(InputError, match=said):
+        rewards_of(trainer, ROWS, ["네"] * 4, [[5]] * 4)
+
+
 def test_a_reward_that_is_a_model_is_refused_with_the_way_out(tmp_path):
     trainer = trainer_of(tmp_path, GRPOTrainer, GRPOConfig, reward_funcs=[ends()])
     trainer.reward_funcs = [tiny_reward_model()]

@@ -676,6 +676,7 @@ BAD_INPUT = {
     "empty prompt": (lambda: dict(rows=one(*PROMPTS, "")), "row 20 of train_dataset is empty"),
     "long prompt": (lambda: dict(max_prompt_length=6), r"row \d+ of train_dataset has \d+ tokens; the limit is 6"),
     "no room": (lambda: dict(max_completion_length=250), "256 positions"),
+    "no room at all": (lambda: dict(max_completion_length=300), "is 300, and the model has 256 positions"),
     "two labels": (lambda: dict(reward_funcs=two_labels()), "2 labels"),
     "value with two labels": (lambda: dict(value_model=two_labels()), "2 labels"),
     "no reward": (lambda: dict(reward_funcs=[]), "No reward"),

@@ -1,5 +1,6 @@
 """What holds of every reward: the order of clear cases, the range, Unicode form, any text, both row types."""
 
+import math
 import sys
 import unicodedata
 
@@ -65,6 +66,9 @@ def test_those_that_need_the_analyser_say_so_when_they_are_made(name, monkeypatc
         lambda: rewards.length(5, 4),
         lambda: rewards.length(1, 2, "syllables"),
         lambda: rewards.format("0"),
+        lambda: rewards.format(0),
+        lambda: rewards.fluency(worst=-2.0, best=-2.0),
+        lambda: rewards.fluency(worst=math.nan),
         lambda: rewards.format("(가"),
         lambda: rewards.keyword(),
         lambda: rewards.keyword("가", ""),

@@ -53,6 +53,52 @@ def test_a_flag_beats_the_file_and_the_file_beats_the_preset(tmp_path):
         assert (config.learning_rate, config.max_steps, config.beta) == (3e-4, 7, 0.2)
 
 
+def test_epochs_that_are_asked_for_beat_the_steps_of_a_preset():
+    presets = {"cpu": {**PRESETS["cpu"], "max_steps": 100}}
+    assert parsed("--num_train_epochs", "2", presets=presets).config.max_steps == -1
+    assert parsed("--num_train_epochs", "2", "--max_steps", "7", presets=presets).config.max_steps == 7
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("learning_rate", "-1"),
+        ("learning_rate", "nan"),
+        ("num_train_epochs", "0"),
+        ("per_device_train_batch_size", "0"),
+        ("gradient_accumulation_steps", "0"),
+        ("save_steps", "-1"),
+        ("lora_r", "0"),
+        ("max_length", "0"),
+        ("max_steps", "0"),
+        ("max_steps", "-5"),
+    ],
+)
+def test_a_number_that_nothing_can_train_with_is_refused(flag, value):
+    with pytest.raises(InputError, match=rf"--{flag} {value}: give"):
+        parsed(f"--{flag}={value}")
+
+
+def test_a_file_gives_what_the_same_flags_would_give(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "dataset_name: rows.json\ncolumns: {질문: prompt, 번호: ''}\nmax_length: null\nbeta: 1e-1\n", "utf-8"
+    )
+    found = parsed("--config", str(file))
+    assert found.arguments.dataset_name == ["rows.json"] and found.arguments.columns == ["질문=prompt", "번호="]
+    assert found.config.max_length is None and found.config.beta == 0.1
+
+
+@pytest.mark.parametrize(
+    "line", ["max_steps: 2.5", "max_steps: null", "learning_rate: [1, 2]", "load_in_4bit: maybe", "3: 4"]
+)
+def test_a_value_of_another_type_in_a_file_is_refused(line, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(line)
+    with pytest.raises((InputError, SystemExit)):
+        parsed("--config", str(file))
+
+
 def test_the_file_may_name_the_preset(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("preset: gpu\n")

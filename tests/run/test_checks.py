@@ -183,6 +183,30 @@ def test_a_model_that_cannot_score_is_told_before_its_weights_are_loaded(tmp_pat
     check_before_loading(SFTConfig(output_dir=str(tmp_path / "run"), bf16=False), model_args, None)
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "model is no model that can be loaded; .*config.json"),
+        ({"config.json": "[]"}, "model is no model that can be loaded; .*config.json"),
+        ({"config.json": '{"model_type": "of_tomorrow"}'}, "model is no model that can be loaded; .*`of_tomorrow`"),
+        ({"adapter_config.json": "{}"}, "it is an adapter: `trl-kochat merge .*model merged`"),
+        (None, "model is a file; a model is a folder"),
+    ],
+    ids=["empty", "list", "unknown type", "adapter", "file"],
+)
+def test_what_is_no_model_is_said_before_anything_is_loaded(files, said, tmp_path):
+    model = tmp_path / "model"
+    if files is None:
+        model.touch()
+    else:
+        model.mkdir()
+        for name, text in files.items():
+            (model / name).write_text(text)
+    with pytest.raises(InputError, match=said):
+        config = SFTConfig(output_dir=str(tmp_path / "run"), bf16=False)
+        check_before_loading(config, ModelConfig(model_name_or_path=str(model)), None)
+
+
 @pytest.mark.parametrize("modules", ["all-linear", ["q_proj", "mlp.up_proj"], r".*\.v_proj"])
 def test_modules_that_lora_finds_are_not_spoken_of(modules, capsys):
     check_lora_targets(get_peft_model(tiny_llama(), LoraConfig(target_modules=modules)))

@@ -38,6 +38,13 @@ def test_a_length_beyond_a_table_of_positions_is_refused(tmp_path):
         check_positions(trainer)
 
 
+def test_answers_beyond_the_positions_are_said(tmp_path, capsys):
+    trainer = sft_trainer(tmp_path, max_steps=1)
+    trainer.args.max_completion_length = 5000
+    check_positions(trainer)
+    assert "--max_completion_length 5000: the model was made for" in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     output_dir = tmp_path_factory.mktemp("run") / "out"

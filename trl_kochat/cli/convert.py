@@ -15,6 +15,7 @@ import argparse
 import json
 import logging
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -222,6 +223,6 @@ def write(rows: "Dataset", path: Path) -> None:
 
 def how_to_read(target: Path, row_type: str, written: set[Path]) -> str:
     if target.stem == "train" and set(target.parent.iterdir()) == written:
-        return f"trl {COMMANDS[row_type]} --model_name_or_path MODEL --dataset_name {target.parent}"
+        return f"trl {COMMANDS[row_type]} --model_name_or_path MODEL --dataset_name {shlex.quote(str(target.parent))}"
     builder = "parquet" if target.suffix == ".parquet" else "json"
-    return f'load_dataset("{builder}", data_files="{target}", split="train")'
+    return f'load_dataset("{builder}", data_files={str(target)!r}, split="train")'

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..text.shown import printable
 from .decoding import WAYS, add_decoding_arguments, decoding_settings, ways_of_decoding
+from .rows import add_encoding_argument
 from .shared import (
     EMBEDDED,
     Candidate,
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--prompt", nargs="+", action="extend", metavar="P", help="what to ask")
     asked.add_argument("--file", metavar="F", help="rows with a prompt (JSON, CSV), or a .txt file with one a line")
+    add_encoding_argument(parser)
     add_decoding_arguments(parser)
     parser.add_argument("--decoding", nargs="+", metavar="WAY", help=f"several ways side by side, each one of: {WAYS}")
     parser.add_argument("--max_new_tokens", type=int, default=64, metavar="N", help="longest answer (default: 64)")
@@ -120,20 +122,19 @@ def read_prompts(args: argparse.Namespace) -> list[Any]:
 
         return list(COURSE_PROMPTS)
     if Path(args.file).suffix == ".txt":
+        from ..data.source import sources_of
+
         try:
-            lines = Path(args.file).read_text(encoding="utf-8-sig").split("\n")
+            sources = sources_of(Path(args.file), args.file, args.encoding, (".txt",))
         except FileNotFoundError as error:
             raise InputError(f"There is no file {args.file}.") from error
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{args.file}, byte {error.start}: {error.object[error.start]:#04x} is not UTF-8. Save the file as UTF-8."
-            ) from error
+        lines = [line for source in sources for line in source.read().split("\n")]
         prompts: list[Any] = [line.rstrip("\r") for line in lines if line.strip()]
     else:
         from ..data.load import load_rows
 
         prompts = []
-        for number, row in enumerate(load_rows(args.file)):
+        for number, row in enumerate(load_rows(args.file, encoding=args.encoding)):
             if not row.get("prompt"):
                 raise InputError(f"Row {number} of {args.file} has no prompt; it has {', '.join(row)}.")
             refuse_odd_turns(row["prompt"], f"Row {number} of {args.file}")

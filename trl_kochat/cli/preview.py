@@ -57,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
         model_path(args.model), chat_template=args.chat_template, trust_remote_code=args.trust_remote_code
     )
     console = Console(highlight=False)
-    for number, row in enumerate(tokenize_rows(tokenizer, rows), start=1):
-        _show_row(console, tokenizer, row, f"row {number}", args.max_length or MAX_LENGTH)
+    for number, (raw, row) in enumerate(zip(rows, tokenize_rows(tokenizer, rows), strict=True), start=1):
+        label = f"  label {raw['label']}" if row.type == "unpaired_preference" else ""
+        _show_row(console, tokenizer, row, f"row {number}{label}", args.max_length or MAX_LENGTH)
     return 0
 
 

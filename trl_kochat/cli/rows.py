@@ -21,7 +21,10 @@ def add_formatter_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=NEW",
         help="other names for columns, as in 질문=prompt 답변=completion; NAME= leaves one out",
     )
+    add_encoding_argument(parser)
 
+
+def add_encoding_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoding",
         default="utf-8",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InputError
 from ..text.shown import printable
+from .rows import add_encoding_argument
 from .shared import load_scorer, model_path, refuse_odd_turns, transcript, write_plain
 
 
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", metavar="P", help="what was asked")
     parser.add_argument("--completion", nargs="+", action="extend", metavar="C", help="answers to score")
     parser.add_argument("--file", metavar="F", help="JSON lines or a JSON array with prompt and completion(s)")
+    add_encoding_argument(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per completion, in the order given")
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="rows at a time (default: 8)")
     parser.add_argument("--load_in_4bit", action="store_true", help="load the base in 4-bit NF4")
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.completion) == bool(args.file) or (args.file and args.prompt is not None):
         raise InputError("Give either --completion, with or without --prompt, or --file.")
     if args.file:
-        pairs = read_pairs(args.file)
+        pairs = read_pairs(args.file, args.encoding)
     else:
         pairs = [("" if args.prompt is None else args.prompt, completion) for completion in args.completion]
     scores = score_pairs(pairs, args, raw=not args.file and args.prompt is None)
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_pairs(path: str) -> list[tuple[Any, Any]]:
+def read_pairs(path: str, encoding: str = "utf-8") -> list[tuple[Any, Any]]:
     """Prompt and completion of every answer in a file.
 
     Raises:
@@ -75,7 +77,7 @@ def read_pairs(path: str) -> list[tuple[Any, Any]]:
     from ..data.load import load_rows
 
     pairs = []
-    for number, row in enumerate(load_rows(path)):
+    for number, row in enumerate(load_rows(path, encoding=encoding)):
         completions = row_completions(row)
         if "prompt" not in row or not completions:
             raise InputError(

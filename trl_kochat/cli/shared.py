@@ -40,6 +40,8 @@ def model_path(name: str) -> str:
     """
     name = embedded(name)
     path = Path(name)
+    if path.is_file():
+        raise InputError(f"{name} is a file; a model is a folder, or a repository of the Hub.")
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     if not path.is_dir() and (looks_local or (path.parent != Path() and path.parent.is_dir())):
         raise InputError(f"There is no folder {name}.")

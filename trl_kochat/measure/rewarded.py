@@ -1,13 +1,17 @@
 """What the rewards of a GRPOTrainer or RLOOTrainer say of answers that it did not sample itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import Trainer
 
 from ..encode import as_turns, encode_texts, end_token_ids
 from ..errors import InputError
+from ..text.shown import unique_names
 
 
 def score(trainer: Trainer) -> Callable[[Sequence[Any], Sequence[str]], list[float | None]]:
@@ -34,9 +38,9 @@ def rewards_of(
     `None` stands where a function says nothing, and in the sum where none says anything.
 
     Raises:
-        InputError: A reward is a model and no function.
+        InputError: A reward is a model and no function, or gives something else than a number or `None` for each answer.
     """
-    functions = dict(zip(trainer.reward_func_names, trainer.reward_funcs, strict=True))
+    functions = dict(zip(unique_names(trainer.reward_func_names), trainer.reward_funcs, strict=True))
     for name, function in functions.items():
         if isinstance(function, nn.Module):
             raise InputError(
@@ -68,4 +72,32 @@ def scores_by_reward(
         ],
         "completion_ids": completion_ids,
     }
-    return {name: list(function(**given)) for name, function in functions.items()}
+    return {name: checked_rewards(name, function(**given), answers) for name, function in functions.items()}
+
+
+def checked_rewards(name: str, given: Any, completions: Sequence[Any]) -> list[float | None]:
+    """What a reward function gave, as numbers.
+
+    Raises:
+        InputError: It is something else than a finite number, or `None`, for each completion.
+    """
+    if not isinstance(given, Iterable):
+        raise InputError(
+            f"The reward function {name!r} returned {given!r}; return a list with one number, or None, for each "
+            "completion."
+        )
+    rewards: list[Any] = list(given)
+    if len(rewards) != len(completions):
+        raise InputError(
+            f"The reward function {name!r} returned {len(rewards)} rewards for {len(completions)} "
+            "completions; return one for each, None where there is nothing to say."
+        )
+    for i, reward in enumerate(rewards):
+        number = reward.item() if isinstance(reward, torch.Tensor) and reward.numel() == 1 else reward
+        if number is not None and not (isinstance(number, Real) and math.isfinite(number)):
+            raise InputError(
+                f"The reward function {name!r} returned {reward!r} for completion {i} "
+                f"({completions[i]!r}); return a finite number, or None to leave the completion out."
+            )
+        rewards[i] = None if number is None else float(number)
+    return rewards

@@ -76,6 +76,11 @@ def _check_lengths(
 ) -> None:
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     room = positions - args.max_completion_length if positions else None
+    if room is not None and room < 1:
+        raise InputError(
+            f"max_completion_length is {args.max_completion_length}, and the model has {positions} positions for prompt and "
+            "answer together; lower it."
+        )
     limits = [limit for limit in (args.max_prompt_length, room) if limit is not None]
     kind: type = list if isinstance(prompts[0], list) else str
     for row, prompt in enumerate(prompts):

@@ -25,6 +25,7 @@ from ..measure.score import load_reward_model
 from ..models import adapter_folder, read_adapter_config, refuse_what_runs_code, saying_which_model
 from ..sample import embedded
 from ..score_head import give_score_head
+from ..text.shown import unique_names
 from .adapters import AdapterRoles
 from .config import PPOConfig, mapping
 from .heads import check_labels
@@ -157,7 +158,7 @@ def build_roles(
         return with_adapters and isinstance(source, str) and is_adapter_of(source) and shares_base(source, policy)
 
     sources = [embedded(source) if isinstance(source, str) else source for source in reward_funcs]
-    names = _unique_names([_name(source) for source in sources])
+    names = unique_names([_name(source) for source in sources])
     adapters = {name: source for name, source in zip(names, sources, strict=True) if on_base(source)}
     rewards: list[Reward | None] = []  # None until the roles are made
     for source, name, given in zip(sources, names, reward_processing_classes, strict=True):
@@ -223,15 +224,6 @@ def disable_dropout(module: nn.Module) -> None:
                     setattr(part, name, 0.0)
                 elif isinstance(value, dict):
                     value.update({key: 0.0 for key, one in value.items() if isinstance(one, float)})
-
-
-def _unique_names(names: list[str]) -> list[str]:
-    """Add a number to names that come again: each is a column of the log.
-
-    >>> _unique_names(["length", "reward", "length"])
-    ['length', 'reward', 'length_2']
-    """
-    return [name if (n := names[: i + 1].count(name)) == 1 else f"{name}_{n}" for i, name in enumerate(names)]
 
 
 def _new_value_model(policy: Any, rewards: Sequence[Reward | None]) -> PreTrainedModel:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from inspect import isawaitable
-from numbers import Real
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from transformers import PreTrainedTokenizerBase, TrainerState
 from ..encode import score_position, tokenize_rows
 from ..errors import InputError
 from ..measure.logps import PackedRows, pack_rows
+from ..measure.rewarded import checked_rewards
 from .heads import check_labels
 
 
@@ -73,28 +73,6 @@ class FunctionReward:
     def name_in(self, error: BaseException) -> None:
         """Add to an error which function raised it: the traceback shows where, and there may be several."""
         error.add_note(f"Raised by the reward function {self.name!r}, which PPOTrainer called on a rollout.")
-
-    def checked(self, given: Any, completions: Sequence[Any]) -> list[float | None]:
-        if not isinstance(given, Iterable):
-            raise InputError(
-                f"The reward function {self.name!r} returned {given!r}; return a list with one number, or None, for each "
-                "completion."
-            )
-        rewards: list[Any] = list(given)
-        if len(rewards) != len(completions):
-            raise InputError(
-                f"The reward function {self.name!r} returned {len(rewards)} rewards for {len(completions)} "
-                "completions; return one for each, None where there is nothing to say."
-            )
-        for i, reward in enumerate(rewards):
-            number = reward.item() if isinstance(reward, torch.Tensor) and reward.numel() == 1 else reward
-            if number is not None and not (isinstance(number, Real) and math.isfinite(number)):
-                raise InputError(
-                    f"The reward function {self.name!r} returned {reward!r} for completion {i} "
-                    f"({completions[i]!r}); return a finite number, or None to leave the completion out."
-                )
-            rewards[i] = None if number is None else float(number)
-        return rewards
 
 
 class ModelReward:
@@ -176,7 +154,8 @@ def collect_rewards(rewards: Sequence[Reward], episodes: Episodes, device: torch
             given[i] = answer
     columns = []
     for reward, answer in zip(rewards, given, strict=True):
-        values = reward.checked(answer, episodes.completions) if isinstance(reward, FunctionReward) else answer
+        is_function = isinstance(reward, FunctionReward)
+        values = checked_rewards(reward.name, answer, episodes.completions) if is_function else answer
         columns.append([math.nan if value is None else value for value in values])
     return torch.tensor(columns, dtype=torch.float32, device=device).T
 

@@ -1,5 +1,6 @@
 """How likely the words of an answer are."""
 
+from ..errors import InputError
 from ..text.korean import analyser, need_analyser
 from .contract import Reward, of_text
 
@@ -10,6 +11,8 @@ def fluency(*, worst: float = -10.0, best: float = -2.5) -> Reward:
     From 0 (`worst` or less) to 1 (`best` or more), straight between; good short answers get 0.5 to 0.9 (docs/rewards.md). It
     does not punish repetition.
     """
+    if not worst < best:
+        raise InputError(f"worst is {worst} and best {best}; give worst < best, both below 0.")
     need_analyser()
 
     def score(text: str) -> float:

@@ -10,13 +10,14 @@ from .contract import Reward, of_text
 _ITEM = re.compile(r"^\s*(?:[-*•·]|\d+[.)]|[①-⑳]|[가-하][.)])\s*\S", re.MULTILINE)
 
 
-def format(kind: str) -> Reward:
+def format(kind: str | int) -> Reward:
     """1 for answers of a form, from 0 to 1 for a list that has not the right number of items.
 
     Args:
-        kind (`str`): `"json"`; a number N: a list of N items, one a line, with bullets or numbers; else a regular
+        kind (`str` or `int`): `"json"`; a number N: a list of N items, one a line, with bullets or numbers; else a regular
             expression that the whole answer fits, without white space around it.
     """
+    kind = str(kind)
     if kind == "json":
         return of_text("format", lambda text: float(_is_json(text)))
     if kind.isdecimal():

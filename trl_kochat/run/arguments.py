@@ -4,9 +4,10 @@ A key that no one knows is an error that names the nearest one, wherever it stan
 """
 
 import argparse
+import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,21 @@ from .words import refuse_unknown
 RESUME_HELP = (
     "--resume_from_checkpoint true goes on from the last whole checkpoint in --output_dir; a path names a checkpoint, or "
     "the output folder of a run."
+)
+
+
+# The configs take any number here; it would fail at the first step, or nobody would heed it.
+ABOVE_ZERO = (
+    "learning_rate",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "logging_steps",
+    "save_steps",
+    "max_length",
+    "max_completion_length",
+    "lora_r",
 )
 
 
@@ -136,10 +152,12 @@ def parse(
         values.pop("loss_weights", None)  # a preset's weights belong to its own losses
     if "rewards" in given:
         values.pop("reward_weights", None)  # and to its own rewards
+    if "num_train_epochs" in given:
+        values.pop("max_steps", None)  # which would beat them
     refuse_unknown(values, known, f"in the preset {preset} of {recipe}")
     parser.set_defaults_with_config(**values)
-    words = ["--help" if word == "--help_all" else word for word in argv]
     refuse_unknown(in_file.keys() - {"env"}, known, f"in {asked.config}")
+    words = [*_as_flags(in_file), *("--help" if word == "--help_all" else word for word in argv)]
     try:
         with warnings.catch_warnings():
             # TRL sets `gradient_checkpointing`, which transformers 5 renames.
@@ -151,9 +169,35 @@ def parse(
     refuse_unknown([word.partition("=")[0] for word in rest if word.startswith("-")], known, "on the command line")
     if rest:
         raise InputError(f"Nothing takes the arguments {' '.join(rest)}.")
+    _refuse_numbers(config, model_args)
     if not arguments.dataset_name:
         raise InputError("--dataset_name needs a file, folder, URL or Hub id.")
     return Parsed(preset, reason, given, arguments, config, model_args)
+
+
+def _as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Values of a file as flags, which are looked at by type; what no flag can be, the parser takes from the file as it is.
+
+    >>> _as_flags({"dataset_name": "a.json", "columns": {"질문": "prompt"}, "max_length": None})
+    ['--dataset_name', 'a.json', '--columns', '질문=prompt']
+    """
+    words: list[str] = []
+    for name, value in values.items():
+        if name == "columns" and isinstance(value, Mapping):
+            value = [f"{old}={new}" for old, new in value.items()]
+        several = value if isinstance(value, list) else [value]
+        if several and not isinstance(value, Mapping | None):
+            words += [f"--{name}", *map(str, several)]
+    return words
+
+
+def _refuse_numbers(config: TrainingArguments, model_args: ModelConfig) -> None:
+    for name in ABOVE_ZERO:
+        value = getattr(config, name, getattr(model_args, name, None))
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"--{name} {value:g}: give a number above 0.")
+    if config.max_steps is None or (config.max_steps < 1 and config.max_steps != -1):
+        raise InputError(f"--max_steps {config.max_steps}: give 1 or more, or -1 to leave it to --num_train_epochs.")
 
 
 def _separate_config(argv: Sequence[str]) -> list[str]:

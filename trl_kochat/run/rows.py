@@ -206,8 +206,9 @@ def describe(
     for number, row in enumerate(train.select(range(min(num_examples, len(train))))):
         written = render_row(tokenizer, row)
         say(f"--- example {number + 1}, as the model sees it\n{printable(written.pop('prompt', ''))}", end="")
+        label = f" {row['label']}" if "completion" in written and "label" in row else ""
         for column, text in written.items():
-            say(f"\n[{column}] {printable(text)}", end="")
+            say(f"\n[{column}{label}] {printable(text)}", end="")
         say()
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     # A 4-bit layer stores two weights in one element; PEFT's own count knows.

@@ -35,21 +35,22 @@ def check_schedule(trainer: Trainer) -> None:
 
 
 def check_positions(trainer: Trainer) -> None:
-    """Print that `--max_length` is beyond what the model was trained on.
+    """Print that rows or answers may be longer than what the model was trained on.
 
     Raises:
         InputError: Its positions are a table, which has no more rows.
     """
     model: Any = trainer.model
-    max_length: Any = getattr(trainer.args, "max_length", None)
-    positions = max_positions(model) if max_length is not None else None
-    if positions is None or max_length <= positions:
+    lengths = {name: getattr(trainer.args, name, None) or 0 for name in ("max_length", "max_completion_length")}
+    name = max(lengths, key=lambda one: lengths[one])
+    positions = max_positions(model)
+    if positions is None or lengths[name] <= positions:
         return
     tokens = model.get_input_embeddings()
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding) and module is not tokens]
     if any(0 <= table.num_embeddings - positions <= 2 for table in tables):  # OPT has two rows more than positions
-        raise InputError(f"--max_length {max_length}: the model has {positions} positions. Take {positions} or less.")
-    say(f"--max_length {max_length}: the model was made for {positions} tokens, and longer rows go beyond that.")
+        raise InputError(f"--{name} {lengths[name]}: the model has {positions} positions. Take {positions} or less.")
+    say(f"--{name} {lengths[name]}: the model was made for {positions} tokens, and longer rows go beyond that.")
 
 
 def settings_of_run(arguments: RecipeArguments, config: TrainingArguments, model_args: ModelConfig) -> dict[str, Any]:

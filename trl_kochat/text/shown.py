@@ -32,6 +32,15 @@ def listed(names: Iterable[object], limit: int = 80) -> str:
     return f"{text} and {len(every) - MAX_NAMES} more" if len(every) > MAX_NAMES else text
 
 
+def unique_names(names: list[str]) -> list[str]:
+    """Add a number to names that come again: each is a column of a log.
+
+    >>> unique_names(["length", "reward", "length"])
+    ['length', 'reward', 'length_2']
+    """
+    return [name if (n := names[: i + 1].count(name)) == 1 else f"{name}_{n}" for i, name in enumerate(names)]
+
+
 def cut(text: str, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
