@@ -57,6 +57,14 @@ def test_ppo_earns_reward_with_answers_that_are_right(folder):
     assert_answers_differ(before, after)
 
 
+def test_grpo_takes_up_the_speech_level_and_answers_no_less_right(folder):
+    before, after = measures(folder, "grpo_korean", "--sft_adapter", "tiny-ko-sft")
+    assert before["reward_speech_level"] < 0.5 and after["reward_speech_level"] >= 0.9
+    assert after["reward"] >= before["reward"] + before["reward_std"]
+    assert after["right"] >= before["right"]
+    assert_answers_differ(before, after)
+
+
 def test_dpo_prefers_what_people_prefer_and_forgets_nothing(folder):
     before, after = measures(folder, "dpo_orca")
     assert after["preferred"] >= min(before["preferred"] + 0.1, 0.88) and after["accuracy"] >= 0.75
