@@ -184,7 +184,18 @@ def test_recipes_load_and_build_everything_without_network_and_first_say_what_ru
 
 @pytest.mark.slow
 def test_the_cpu_presets_train_and_report_without_network(run, tmp_path):
-    arguments = ["--preset", "cpu", "--max_steps", "2", "--warmup_steps", "0", "--max_eval_samples", "4", "--eval_strategy", "no"]
+    arguments = [
+        "--preset",
+        "cpu",
+        "--max_steps",
+        "2",
+        "--warmup_steps",
+        "0",
+        "--max_eval_samples",
+        "4",
+        "--eval_strategy",
+        "no",
+    ]
     calls = "; ".join(
         f"import_module('trl_kochat.recipes.{name}').main([*arguments, '--output_dir', {name!r}])" for name in RECIPES
     )
