@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_kochat.callbacks.health_rules import RULES
+from trl_kochat.callbacks.health_rules import COLLAPSE, RULES
 
 from .logs import STEPS, constant, logged, merged, ramp, replay, rounds
 
@@ -171,6 +171,10 @@ def test_noise_of_small_batches_says_nothing(method, seed):
 
 def test_every_rule_has_a_bad_run():
     assert {code for code, _, _ in BAD.values()} == RULES.keys()
+
+
+def test_what_ends_a_run_early_are_rules():
+    assert {"entropy_collapse", "same_answer"} < COLLAPSE < RULES.keys()
 
 
 def test_a_single_overflow_is_how_fp16_finds_its_scale():

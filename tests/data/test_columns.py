@@ -3,7 +3,7 @@ from collections import UserDict
 
 import datasets
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trl_kochat import format_dataset
@@ -67,6 +67,13 @@ def test_names_that_cannot_be_meant_are_refused(columns, message):
         format_dataset(ROWS, "kochatgpt_sft", columns=columns)
 
 
+def test_columns_that_say_nothing_of_the_answer_are_no_warning(caplog):
+    rows = [{"prompt": f"{i}?", "completion": "나", "출처": "위키"} for i in range(3)]
+    with caplog.at_level(logging.INFO):
+        format_dataset(rows, "kochatgpt_sft")
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
 def test_columns_that_are_not_read_are_named_and_counted(caplog):
     labels = ("", "일상", "일상")
     rows = [{"prompt": f"{i}?", "completion": "나", "출처": "위키", "label": label} for i, label in enumerate(labels)]
@@ -105,6 +112,7 @@ def test_a_formatter_that_copies_a_row_has_read_it(copied):
     assert copied(row) == ROWS[0] and not row.unread()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=3), st.none() | st.integers() | st.text(max_size=2)), st.data())
 def test_read_and_unread_are_the_whole_row(row, data):
     read = data.draw(st.sets(st.sampled_from(sorted(row)))) if row else set()

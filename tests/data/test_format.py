@@ -15,6 +15,7 @@ from trl_kochat import (
 )
 from trl_kochat.data import RowCounts
 from trl_kochat.data.formatters.kochatgpt import to_preference
+from trl_kochat.data.formatters.registry import Formatter
 
 
 SFT = [{"prompt": f"질문 {i}", "completion": f"답 {i}", "tokens": 2} for i in range(7)]
@@ -68,6 +69,7 @@ RANKING = {"prompt": "q", "completion_0": "a", "completion_1": "b", "ranking": [
             "nearest to kochatgpt_rm, .* needs ranking",
         ),
         ({"prompt": "q", "chosen": "a"}, "nearest to preference, which also needs rejected"),
+        ({"prompt": "q", "chosen": "a", "note": "n"}, "nearest to preference, which also needs rejected"),
     ],
 )
 def test_a_row_short_of_a_column_is_not_taken_for_a_mere_prompt(row, message):
@@ -304,10 +306,15 @@ def test_the_same_function_defined_again_takes_the_place_of_the_first():
 
 
 def test_of_many_column_sets_a_message_names_four():
-    many = get_formatter("rankings")
-    told = many.expected()
-    assert told.count("(") == 4 and told.endswith(f" or one of {len(many.columns) - 4} more sets")
-    assert get_formatter("orca_pairs").expected().count("(") == len(get_formatter("orca_pairs").columns) == 3
+    def told(number):
+        return Formatter("x", None, to_preference, tuple(frozenset({f"{i}"}) for i in range(number))).expected()
+
+    assert told(4) == "(0) or (1) or (2) or (3)"
+    assert told(5) == "(0) or (1) or (2) or (3) or one of 1 more sets"
+
+
+def test_a_prompt_that_stands_beside_something_else_is_not_what_is_meant():
+    assert detect_formatter(["prompt", "text"]) == "text"
 
 
 def test_columns_that_two_formatters_explain_equally_well_need_a_name():

@@ -12,15 +12,16 @@ def counted():
     counts = RowCounts()
     counts.add(Rows([{"text": "가"}] * 3, dropped=["tie", "tie", "identical"], cleaned=["crlf"]), ["number", 0])
     counts.add([], ["number"])
+    counts.add([])
     counts.add([{"text": "나"}])
     return counts
 
 
 def test_each_raw_row_adds_what_was_made_dropped_mended_and_not_read():
     assert counted().as_dict() == {
-        "read": 3,
+        "read": 4,
         "made": 4,
-        "dropped": {"tie": 2, "identical": 1, "nothing_to_learn": 1},
+        "dropped": {"tie": 2, "identical": 1, "nothing_to_learn": 2},
         "cleaned": {"crlf": 1},
         "unread": {"number": 2, "0": 1},
     }
@@ -29,8 +30,8 @@ def test_each_raw_row_adds_what_was_made_dropped_mended_and_not_read():
 def test_counts_of_two_files_add_up_in_every_part():
     both = counted()
     both.update(counted())
-    assert (both.read, both.made) == (6, 8)
-    assert (both.dropped, both.cleaned) == ({"tie": 4, "identical": 2, "nothing_to_learn": 2}, {"crlf": 2})
+    assert (both.read, both.made) == (8, 8)
+    assert (both.dropped, both.cleaned) == ({"tie": 4, "identical": 2, "nothing_to_learn": 4}, {"crlf": 2})
     assert both.unread == {"number": 4, "0": 2}
 
 
@@ -45,7 +46,7 @@ def test_going_back_to_an_earlier_count_leaves_that_one_alone():
 
 def test_counts_say_the_most_frequent_reason_first_and_nothing_of_what_is_not_there():
     assert str(counted()) == (
-        "3 rows read, 4 made, 4 dropped (tie 2, identical 1, nothing_to_learn 1), 1 texts mended (crlf 1), "
+        "4 rows read, 4 made, 5 dropped (tie 2, nothing_to_learn 2, identical 1), 1 texts mended (crlf 1), "
         "columns not read (number 2, 0 1)"
     )
     assert str(RowCounts(read=1_000, made=1_000)) == "1,000 rows read, 1,000 made, 0 dropped, 0 texts mended"

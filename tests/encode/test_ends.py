@@ -41,6 +41,15 @@ def test_the_end_of_an_answer_is_its_stop_and_what_follows_it():
     assert text.text == "<|im_end|>" and text.stop_id == tokenizer.eos_token_id and text.tail_ids == ()
 
 
+def test_the_end_is_found_with_a_template_that_takes_nothing_but_whole_messages():
+    strict = tiny_tokenizer()
+    strict.chat_template = (
+        "{% for m in messages %}{% if m.role != ['user', 'assistant'][loop.index0 % 2] %}{{ raise_exception('role') }}"
+        "{% endif %}{{ m.content.strip() }}</s>{% endfor %}"
+    )
+    assert answer_end(strict).text == "</s>" and answer_end(strict).stop_id == strict.eos_token_id
+
+
 def test_an_answer_that_no_special_token_ends_has_no_stop():
     end = answer_end(plain())
     assert end.text == "\n" and end.stop_id is None and end.tail_ids == ()

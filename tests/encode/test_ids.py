@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tokenizers import processors
 
 from tests.tiny_lm import tiny_tokenizer
 from trl_kochat.encode import (
@@ -89,6 +90,18 @@ def test_a_prompt_that_ends_in_an_answer_is_gone_on_with_where_it_stands_alone()
     row = {"prompt": [USER, ANSWER], "completion": [ANSWER]}
     assert TOKENIZER.decode(tokenize_rows(TOKENIZER, [row])[0].prompt_ids).endswith("맑아요.</s>\n<|assistant|>\n")
     assert TOKENIZER.decode(prompt_ids(TOKENIZER, [[USER]])[0]) == "<|user|>\n어때?</s>\n<|assistant|>\n"
+
+
+def test_what_a_tokenizer_adds_itself_stands_around_texts_and_not_in_conversations():
+    adding = tiny_tokenizer()
+    adding.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", adding.bos_token_id), ("</s>", adding.eos_token_id)]
+    )
+    (ids,) = prompt_ids(adding, ["가"])
+    assert ids == [adding.bos_token_id, *prompt_ids(TOKENIZER, ["가"])[0]]  # not ended: it is to be gone on with
+    assert prompt_ids(adding, [[USER]]) == prompt_ids(TOKENIZER, [[USER]])
+    row = {"prompt": [USER], "completion": [ANSWER]}
+    assert tokenize_rows(adding, [row]) == tokenize_rows(TOKENIZER, [row])
 
 
 def test_a_row_is_shown_as_its_prompt_and_what_follows_in_each_column():

@@ -72,6 +72,12 @@ def test_a_row_of_just_max_length_is_not_cut_and_the_next_longer_one_is(tmp_path
     assert not packing or len(dataset) < len(rows)
 
 
+def test_the_end_of_a_packed_row_is_its_own_and_not_its_neighbours(tokenizer):
+    eos = tokenizer.eos_token_id
+    rows = Dataset.from_dict({"input_ids": [[5, 6, 7, 8, 5, eos], [5, 6, 7, eos]], "seq_lengths": [[4, 2], [4]]})
+    assert count_cut(rows, tokenizer, 4) == 1 and count_rows(rows) == 3
+
+
 def test_rows_that_are_no_ids_have_no_lengths():
     dataset = Dataset.from_list([{"prompt": "가"}])
     assert column_lengths(dataset) == {} and row_lengths(dataset) == [] and answer_lengths(dataset) == []

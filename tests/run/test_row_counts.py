@@ -98,10 +98,21 @@ def test_a_dry_run_shows_counts_rows_and_parameters(capsys):
     assert "rows: 1,000 read, 7 made, dropped: tie 2, identical 1; 5 to train on, 2 held out" in told
     assert "--- example 1, as the model sees it\n0?\n[completion] 네</s>\n--- example 2" in told
     assert "example 3" not in told
-    assert "trainable parameters: 12 of 15 (80.00%)\noutput: out\n" in told
+    assert told.endswith(
+        "trainable parameters: 12 of 15 (80.00%)\noutput: out\n--dry_run: stopped before the first step.\n"
+    )
     describe(shown, TOKENIZER, {**counts, "dropped": {}}, rows, num_examples=9)
     told = capsys.readouterr().out
     assert "dropped: none;" in told and "example 3" in told
+
+
+def test_a_model_that_knows_the_number_of_its_weights_is_asked(capsys):
+    model = torch.nn.Linear(4, 3, bias=False)  # a 4-bit layer has more weights than elements
+    model.peft_config, model.get_nb_trainable_parameters = {}, lambda: (12, 48)
+    shown = SimpleNamespace(model=model, args=SimpleNamespace(output_dir="out"))
+    counts = {"read": 1, "made": 1, "dropped": {}, "train": 1, "eval": 0}
+    describe(shown, TOKENIZER, counts, Dataset.from_list([{"text": "네"}]))
+    assert "trainable parameters: 12 of 48 (25.00%)" in capsys.readouterr().out
 
 
 def test_a_first_row_that_the_template_refuses_is_named():

@@ -102,6 +102,14 @@ def test_every_source_has_its_own_formatter_and_is_counted(tmp_path):
     assert rows.column_names == ["prompt", "completion"]
 
 
+def test_rows_of_trl_have_the_type_that_their_columns_make(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps([PAIR]), encoding="utf-8")
+    arguments = RecipeArguments(dataset_name=[str(tmp_path / "a.json")], formatter="trl")
+    assert formatted_rows(arguments, "kochatgpt_sft", RowCounts()).to_list() == [PAIR]
+    with pytest.raises(InputError, match="trl makes prompt-completion rows"):
+        formatted_rows(arguments, "orca_pairs", RowCounts())
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [({"text": "하늘은 파랗다."}, "different types"), ({"prompt": "하늘은?", "completion": 3}, "b.json")],

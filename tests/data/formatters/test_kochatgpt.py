@@ -154,6 +154,12 @@ def test_the_clean_up_mends_what_the_export_broke_and_nothing_else(text, expecte
     assert clean_text(text, answer=True) == (expected, kinds)
 
 
+def test_what_was_mended_is_counted_where_the_row_is_dropped_too():
+    for make in (to_prompt_only, to_prompt_completion):
+        rows = make({"prompt": "\\n", "completion": "네"})
+        assert rows == [] and rows.cleaned == {"literal_newline": 1, "outer_space": 1}
+
+
 def test_a_prompt_keeps_its_leading_quote():
     assert to_prompt_completion({"prompt": "'왜", "completion": "a"})[0]["prompt"][0]["content"] == "'왜"
 

@@ -35,7 +35,8 @@ def test_every_form_gives_every_pair(row):
     assert detect_formatter(row) == "rankings"
     rows = to_preference(row)
     pairs = {(made["chosen"][0]["content"], made["rejected"][0]["content"]): made["margin"] for made in rows}
-    assert pairs == PAIRS and {made["prompt"][0]["content"] for made in rows} == {"질문"}
+    assert pairs == PAIRS and all(made["prompt"] == [{"role": "user", "content": "질문"}] for made in rows)
+    assert {turn["role"] for made in rows for turn in made["chosen"] + made["rejected"]} == {"assistant"}
     assert len({made["prompt_id"] for made in rows}) == 1
 
 
