@@ -67,13 +67,6 @@ def test_names_that_cannot_be_meant_are_refused(columns, message):
         format_dataset(ROWS, "kochatgpt_sft", columns=columns)
 
 
-def test_columns_that_say_nothing_of_the_answer_are_no_warning(caplog):
-    rows = [{"prompt": f"{i}?", "completion": "나", "출처": "위키"} for i in range(3)]
-    with caplog.at_level(logging.INFO):
-        format_dataset(rows, "kochatgpt_sft")
-    assert [record.levelname for record in caplog.records] == ["INFO"]
-
-
 def test_columns_that_are_not_read_are_named_and_counted(caplog):
     labels = ("", "일상", "일상")
     rows = [{"prompt": f"{i}?", "completion": "나", "출처": "위키", "label": label} for i, label in enumerate(labels)]

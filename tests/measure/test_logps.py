@@ -5,6 +5,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from tokenizers import processors
 from trl import DPOConfig, DPOTrainer
 
@@ -179,7 +180,9 @@ def test_gradients_reach_the_model():
 
 def test_logits_over_the_prompt_are_not_computed():
     rows = pack_rows([[5] * 40, [6] * 38], [[7] * 3, [8] * 2], pad_token_id=1)
-    assert completion_logits(MODELS["llama"], rows).shape[1] <= 6
+    adapted = get_peft_model(tiny_llama(), LoraConfig(target_modules=["q_proj"]))
+    for model in (MODELS["llama"], adapted):
+        assert completion_logits(model, rows).shape[1] <= 6
 
 
 @torch.no_grad()
