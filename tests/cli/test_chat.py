@@ -81,7 +81,7 @@ def test_another_adapter_answers_and_the_base_again(chat, models):
     said = chat(["오늘?", "/reset", f"/adapter {models / 'sft'}", "오늘?", "/reset", "/adapter", "오늘?"])
     base, adapted, again = said.out.splitlines()
     assert base == again != adapted
-    assert chat(["오늘?"], "--adapter", models / "sft").out == chat(["오늘?"], model="sft").out == f"{adapted}\n"
+    assert chat(["오늘?"], model="sft").out == f"{adapted}\n"
 
 
 def test_an_adapter_that_does_not_fit_leaves_all_as_it_was(models):
@@ -103,7 +103,6 @@ def test_a_seed_draws_again_and_each_answer_is_drawn_anew(chat):
     lines = ["오늘?", "/reset", "오늘?", "/reset", "/seed 5", "오늘?"]
     one, same, other = chat(lines, *drawn).out.splitlines()
     assert one == same != other
-    assert chat(["오늘?"], *drawn, "--seed", 5).out == f"{other}\n"
     assert "no effect" in chat(["/seed 5"], status=2).err
 
 
@@ -128,10 +127,10 @@ def test_a_file_of_somebody_else_is_never_written_over(chat, tmp_path):
 
 
 def test_what_is_left_out_of_a_long_conversation_is_said(chat):
-    long = "hello world " * 12
-    said = chat([f"{number} {long}" for number in range(6)])
+    long = "hello world " * 20
+    said = chat([f"{number} {long}" for number in range(4)])
     assert "turns from the beginning were left out: the model reads 256 tokens" in said.err
-    assert len(said.out.splitlines()) >= 6
+    assert len(said.out.splitlines()) >= 4
     refused = chat(["hello " * 250], status=2)
     assert "the model reads 256, of which 8 are kept for its answer" in refused.err and refused.out == ""
 
@@ -142,12 +141,12 @@ def test_the_answer_after_a_cut_is_that_to_the_turns_that_were_left(models):
         {"do_sample": False, "num_beams": 1},
         command.argparse.Namespace(load_in_4bit=False, trust_remote_code=False, max_new_tokens=8),
     )
-    for number in range(6):
-        answer, left_out = talk.answer(f"{number} " + "hello world " * 12, str)
+    for number in range(4):
+        answer, left_out = talk.answer(f"{number} " + "hello world " * 20, str)
     assert left_out and left_out % 2 == 0 and talk.turns[left_out]["role"] == "user"
     turns = talk.turns[left_out:-1]
     assert [answer] == generate_answers(tiny_llama(), tiny_tokenizer(), [turns], max_new_tokens=8)
-    assert len(talk.turns) == 12  # all of it is saved
+    assert len(talk.turns) == 8  # all of it is saved
 
 
 def test_an_answer_that_was_cut_by_length_is_said(chat):

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from rich.console import Console
 
 from tests.tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
-from trl_kochat.cli import main
+from trl_kochat.cli import build_parser, main
+from trl_kochat.cli.eval import rows_to_measure
 from trl_kochat.cli.judge import command_judge, compare, reward_judge
 from trl_kochat.errors import InputError
 from trl_kochat.measure.answers import evaluate_answers
@@ -86,15 +86,15 @@ def test_measures_are_those_of_the_report_on_the_same_rows(evaluate):
     assert [row["prompt"] for row in told["answers"]] == [row["prompt"] for row in rows]
 
 
-@pytest.mark.parametrize(
-    "order",
-    [
-        ["base", "--adapter", "sft", "--adapter", "sft", "pairs.jsonl"],
-        ["base", "pairs.jsonl", "--adapter", "sft", "--adapter", "sft"],
-    ],
-)
-def test_adapters_stand_beside_their_base_and_are_compared_with_it(order, evaluate):
-    told = json.loads(evaluate(*order, "--json").out)
+def test_the_file_may_stand_before_the_adapters_or_behind():
+    for words in ("M --adapter A --adapter B F", "M F --adapter A --adapter B", "--adapter A --adapter B M F"):
+        args = build_parser().parse_args(["eval", *words.split()])
+        assert (args.model, args.adapter, args.data) == (["M"], ["A", "B"], "F")
+    assert build_parser().parse_args(["eval", "M", "N", "F"]).model == ["M", "N"]
+
+
+def test_adapters_stand_beside_their_base_and_are_compared_with_it(evaluate):
+    told = json.loads(evaluate("base", "--adapter", "sft", "--adapter", "sft", "pairs.jsonl", "--json").out)
     first, one, two = told["models"]
     assert [model["label"] for model in told["models"]] == ["base", "sft (1)", "sft (2)"]
     assert first["change"] == {} and one["measures"] == two["measures"] != first["measures"]
@@ -102,11 +102,6 @@ def test_adapters_stand_beside_their_base_and_are_compared_with_it(order, evalua
     assert all(len(row["answers"]) == 3 for row in told["answers"])
     # Fewer than eight rows show no change, whatever the numbers say.
     assert {change["judged"] for change in one["change"].values()} == {"same"}
-
-
-def test_a_model_that_is_no_other_differs_in_nothing(evaluate):
-    told = json.loads(evaluate("base", "base", "pairs.jsonl", "--json").out)
-    assert all(change["interval"] == [0, 0] for change in told["models"][1]["change"].values())
 
 
 def test_a_reward_model_is_asked_for_the_order_of_pairs_by_kind(evaluate, models):
@@ -135,16 +130,22 @@ def test_rows_of_answers_have_a_loss_and_rows_of_prompts_only_answers(evaluate, 
     assert "distinct" in measures and not {"eval_loss", "speech_level"} & measures.keys()
 
 
-def test_answers_marked_bad_are_left_out_and_counted(evaluate, models):
+def rows_of(path, *flags):
+    return rows_to_measure(build_parser().parse_args(["eval", "M", str(path), *map(str, flags)]))
+
+
+def test_answers_marked_bad_are_left_out_and_counted(tmp_path, capsys):
     rows = [{"prompt": pair["prompt"], "completion": pair["chosen"], "label": n > 0} for n, pair in enumerate(PAIRS)]
-    said = evaluate("base", write(models / "marked.jsonl", rows), "--json")
-    assert json.loads(said.out)["rows"] == 2 and "1 answers that are marked bad are left out." in said.err
+    kind, left = rows_of(write(tmp_path / "marked.jsonl", rows))
+    assert kind == "prompt_completion" and len(left) == 2 and "label" not in left[0]
+    assert "1 answers that are marked bad are left out." in capsys.readouterr().err
 
 
-def test_no_more_rows_than_asked_and_always_the_same(evaluate):
-    first, again = (evaluate("base", "pairs.jsonl", "--max_eval_samples", 2, "--json") for _ in range(2))
-    assert json.loads(first.out)["rows"] == 2 and first.out == again.out
-    assert "2 of 3 rows, always the same (--max_eval_samples)." in first.err
+def test_no_more_rows_than_asked_and_always_the_same(tmp_path, capsys):
+    file = write(tmp_path / "pairs.jsonl", PAIRS)
+    assert rows_of(file, "--max_eval_samples", 2) == rows_of(file, "--max_eval_samples", 2)
+    assert len(rows_of(file, "--max_eval_samples", 2)[1]) == 2 and len(rows_of(file)[1]) == 3
+    assert "2 of 3 rows, always the same (--max_eval_samples)." in capsys.readouterr().err
 
 
 def test_rewards_by_name_are_means_over_the_answers(evaluate):
@@ -152,40 +153,7 @@ def test_rewards_by_name_are_means_over_the_answers(evaluate):
     measures = told["models"][0]["measures"]
     assert measures["reward_length:1,999"]["value"] == 1 and measures["reward_length:1,999"]["n"] == 3
     assert 0 <= measures["reward_korean_script"]["value"] <= 1
-    assert "No reward 'polite'" in evaluate("base", "pairs.jsonl", "--rewards", "polite", status=2).err
     assert "right says nothing of these rows" in evaluate("base", "pairs.jsonl", "--rewards", "right", status=2).err
-
-
-def test_a_pipe_gets_a_line_for_each_measure_of_each_model(evaluate):
-    lines = [line.split("\t") for line in evaluate("base", "other", "pairs.jsonl").out.splitlines()]
-    assert lines[0] == ["measure", "model", "value", "low", "high", "n", "against the first"]
-    assert {len(line) for line in lines} == {7}
-    of_length = [line for line in lines if line[0] == "mean_length"]
-    assert [line[1] for line in of_length] == ["base", "other"] and of_length[0][6] == ""
-    assert float(of_length[0][3]) <= float(of_length[0][2]) <= float(of_length[0][4])
-
-
-def test_a_terminal_gets_a_table(evaluate, monkeypatch):
-    wide = Console(force_terminal=True, width=120, color_system=None)
-    monkeypatch.setattr("rich.get_console", lambda: wide)
-    table = evaluate("base", "other", "pairs.jsonl").out
-    head, *_ = [line for line in table.splitlines() if "base" in line]
-    assert head.split() == ["base", "other", "n"]
-    assert "chosen likelier, rejected: evasive" in table and "answer length (tokens)" in table
-
-
-def test_the_page_has_every_model_and_answer_in_both_languages(evaluate, tmp_path):
-    told = json.loads(evaluate("base", "other", "pairs.jsonl", "--json", "--html", tmp_path / "page.html").out)
-    import html5lib
-
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    page = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
-    words = " ".join("".join(page.itertext()).split())
-    assert "2 models on 3 rows" in words and "모델 2개를 데이터 3개로 비교" in words
-    assert "좋은 답을 더 그럴듯하게 보는 비율, 나쁜 답의 종류" in words
-    for row in told["answers"]:
-        assert row["prompt"][0]["content"] in words
-    assert len(page.findall(".//div[@class='answer']")) == 3  # and as many of the last model
 
 
 # Judges.
@@ -258,18 +226,18 @@ for line in sys.stdin:
 
 def test_a_judge_of_ones_own_is_asked_about_each_model_and_the_first(evaluate, tmp_path):
     (tmp_path / "judge.py").write_text(PROGRAM)
-    command = f"{sys.executable} {tmp_path / 'judge.py'}"
-    told = json.loads(evaluate("base", "other", "pairs.jsonl", "--judge_command", command, "--json").out)
-    ((verdict),) = told["judge"]
-    assert (verdict["label"], verdict["against"]) == ("other", "base")
+    judge = ["--judge_command", f"{sys.executable} -S {tmp_path / 'judge.py'}"]
+    said = evaluate("base", "other", "pairs.jsonl", *judge, "--html", tmp_path / "page.html").out
+    *lines, verdict = said.splitlines()
+    assert len({line.count("\t") for line in lines}) == 1 and verdict.startswith("other against base: ")
+    assert verdict in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_model_alone_is_judged_against_the_answers_of_the_rows(evaluate, models):
+    said = json.loads(evaluate("base", "pairs.jsonl", "--judge", "reward_model", models / "reward", "--json").out)
+    (verdict,) = said["judge"]
+    assert (verdict["label"], verdict["against"]) == ("base", "the rows' answers")
     assert sum(verdict[name] for name in ("wins", "losses", "ties", "disagreements")) == 3
-    alone = json.loads(evaluate("base", "pairs.jsonl", "--judge_command", command, "--json").out)
-    assert alone["judge"][0]["against"] == "the rows' answers"
-
-
-def test_the_reward_model_judges_by_its_name(evaluate, models):
-    said = evaluate("base", "other", "pairs.jsonl", "--judge", "reward_model", models / "reward").out
-    assert said.splitlines()[-1].startswith("other against base: ")
 
 
 @pytest.mark.parametrize(

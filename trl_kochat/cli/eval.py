@@ -259,7 +259,7 @@ def show(records: Sequence["RunRecord"], verdicts: Sequence[Verdicts]) -> None:
     """A table on a terminal, else a line for each measure of each model, with tabs between its cells."""
     from rich import get_console
 
-    from ..report.evaluation import lines_of
+    from ..report.evaluation import judged_words, lines_of
     from ..report.table import evaluation_table
 
     console = get_console()
@@ -269,7 +269,7 @@ def show(records: Sequence["RunRecord"], verdicts: Sequence[Verdicts]) -> None:
         for cells in lines_of(records):
             print("\t".join(cells))
     for verdict in verdicts:
-        print(printable(str(verdict)))
+        print(printable(judged_words(**verdict._asdict()).en))
 
 
 def as_json(
@@ -311,7 +311,7 @@ def write_html(
     verdicts: Sequence[Verdicts],
 ) -> None:
     from ..report import Sample
-    from ..report.evaluation import write_evaluation
+    from ..report.evaluation import judged_words, write_evaluation
     from ..text.health import summarize_health
 
     samples = [
@@ -328,6 +328,7 @@ def write_html(
         ]
         for one in evaluated
     ]
-    facts = [Path(args.data).name, kind.replace("_", " "), *map(str, verdicts)]
+    said = [judged_words(**verdict._asdict()) for verdict in verdicts]
+    facts = [Path(args.data).name, kind.replace("_", " "), *said]
     write_evaluation(args.html, records, samples, facts=facts, n=len(rows))
     print(args.html, file=sys.stderr)

@@ -37,12 +37,6 @@ class Verdicts(NamedTuple):
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return (
-            f"{self.label} against {self.against}: {self.rate:.1%} ({self.low:.1%} to {self.high:.1%}); wins {self.wins}, "
-            f"losses {self.losses}, ties {self.ties}, another verdict when swapped {self.disagreements}"
-        )
-
 
 def compare(
     judge: Judge,

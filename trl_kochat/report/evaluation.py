@@ -12,11 +12,16 @@ from .measures import format_number, judged, measure, measured_keys
 from .page import environment, measure_rows, side_by_side
 from .record import RunRecord, write_atomically
 from .samples import Sample
-from .words import both_or_same
+from .words import Both, both, both_or_same
 
 
 def write_evaluation(
-    path: Path, records: Sequence[RunRecord], samples: Sequence[Sequence[Sample]], *, facts: Sequence[str], n: int
+    path: Path,
+    records: Sequence[RunRecord],
+    samples: Sequence[Sequence[Sample]],
+    *,
+    facts: Sequence[str | Both],
+    n: int,
 ) -> None:
     """Write a page: measures with one column for each model, and the models' answers to the same prompts.
 
@@ -44,6 +49,16 @@ def write_evaluation(
         )
     )
     write_atomically(path, page)
+
+
+def judged_words(label: str, against: str, *, rate: float, low: float, high: float, **times: int) -> Both:
+    """What a judge said of a model's answers against another's."""
+    counts = (times[name] for name in ("wins", "losses", "ties", "disagreements"))
+    shares = (f"{share:.1%}" for share in (rate, low, high))
+    return both(
+        "{} against {}: {} ({} to {}); wins {}, losses {}, ties {}, another verdict when swapped {}",
+        *(label, against, *shares, *counts),
+    )
 
 
 def lines_of(records: Sequence[RunRecord]) -> Iterator[list[str]]:
