@@ -328,7 +328,7 @@ def write_html(
         ]
         for one in evaluated
     ]
-    said = [judged_words(**verdict._asdict()) for verdict in verdicts]
-    facts = [Path(args.data).name, kind.replace("_", " "), *said]
+    facts: list[Any] = [Path(args.data).name, kind.replace("_", " ")]
+    facts += [judged_words(**verdict._asdict()) for verdict in verdicts]
     write_evaluation(args.html, records, samples, facts=facts, n=len(rows))
     print(args.html, file=sys.stderr)
