@@ -69,7 +69,7 @@ def adapter_folder(path: str | PathLike[str]) -> Path:
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
         pickled = (
-            " A pickled adapter_model.bin is not loaded: save it again as safetensors." if WEIGHTS in missing else ""
+            " A pickled adapter_model.bin is not loaded: save it again as safetensors." if missing == [WEIGHTS] else ""
         )
         if CONFIG not in missing:
             refuse_what_runs_code(folder)

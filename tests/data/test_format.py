@@ -1,6 +1,7 @@
 import pickle
 
 import datasets
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -242,7 +243,7 @@ def test_a_row_that_is_no_row_is_an_error(formatter_name):
         format_dataset([3], formatter_name)
 
 
-@pytest.mark.parametrize("rows", [SFT[0], "rows.jsonl"])
+@pytest.mark.parametrize("rows", [SFT[0], "rows.jsonl", None, pandas.DataFrame(SFT)])
 def test_one_row_or_a_file_name_is_not_a_list_of_rows(rows):
     with pytest.raises(ValueError, match="is not a list of rows; load_rows reads a file"):
         format_dataset(rows, "kochatgpt_sft")

@@ -98,6 +98,8 @@ def test_another_encoding_than_the_one_named(tmp_path):
         load_rows(path, encoding="utf-16")
     with pytest.raises(ValueError, match="There is no encoding 'klingon'; Korean files are utf-8, cp949 or utf-16"):
         load_rows(path, encoding="klingon")
+    with pytest.raises(ValueError, match="There is no encoding 'base64'"):
+        load_rows(path, encoding="base64")
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,9 @@ def test_those_that_need_the_analyser_say_so_when_they_are_made(name, monkeypatc
         lambda: rewards.keyword("가", ""),
         lambda: rewards.korean_script(latin=2.0),
         lambda: rewards.combine({}),
+        lambda: rewards.combine([rewards.no_repetition()]),
+        lambda: rewards.combine({"no_repetition": 1.0}),
+        lambda: rewards.keyword(["가", "나"]),
     ],
 )
 def test_options_that_mean_nothing_are_refused(make):

@@ -178,8 +178,11 @@ def format_dataset(
 
     if isinstance(rows, datasets.DatasetDict | datasets.IterableDatasetDict):
         raise InputError(f"format_dataset takes one split; there are {listed(rows)}: rows['...'].")
-    if isinstance(rows, str | bytes | Mapping):
-        raise InputError(f"{shown(rows)} is not a list of rows; load_rows reads a file, and one row is [row].")
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable) or hasattr(rows, "iterrows"):
+        raise InputError(
+            f"{shown(rows)} is not a list of rows; load_rows reads a file, one row is [row], and a DataFrame gives them as "
+            "datasets.Dataset.from_pandas(frame)."
+        )
     counts = RowCounts() if counts is None else counts
     if isinstance(rows, datasets.IterableDataset):
         rows = rows.with_format(None)  # rows, not the tensors or tables that a format makes of them

@@ -131,7 +131,7 @@ def sources_of(path: Path, name: str, encoding: str, suffixes: tuple[str, ...]) 
         ValueError: There is no such encoding, or an archive is locked, broken, a workbook, or without such a file.
     """
     try:
-        codecs.lookup(encoding)
+        "".encode(encoding)  # unlike `codecs.lookup` it knows that base64 is none of texts
     except (LookupError, TypeError) as error:
         raise InputError(
             f"There is no encoding {shown(encoding)}; Korean files are utf-8, cp949 or utf-16."

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
+from ..text.shown import shown
 from .contract import Reward
 
 
@@ -16,8 +17,8 @@ def combine(weights: Mapping[Reward, float]) -> Reward:
     combine({speech_level("해요체"): 1.0, no_repetition(): 0.5})
     ```
     """
-    if not weights:
-        raise InputError("Nothing to combine; give a reward and its weight.")
+    if not weights or not isinstance(weights, Mapping) or not all(map(callable, weights)):
+        raise InputError(f"combine takes functions and their weights, {{no_repetition(): 0.5}}, not {shown(weights)}.")
 
     def reward(*args: Any, log_metric: Any = None, **columns: Any) -> list[float | None]:
         parts = {one: one(*args, log_metric=log_metric, **columns) for one in weights}

@@ -17,7 +17,8 @@ def format(kind: str | int) -> Reward:
         kind (`str` or `int`): `"json"`; a number N: a list of N items, one a line, with bullets or numbers; else a regular
             expression that the whole answer fits, without white space around it.
     """
-    kind = str(kind)
+    if isinstance(kind, int):
+        kind = str(kind)
     if kind == "json":
         return of_text("format", lambda text: float(_is_json(text)))
     if kind.isdecimal():

@@ -18,6 +18,6 @@ def no_keyword(*words: str) -> Reward:
 
 
 def _folded(words: tuple[str, ...]) -> list[str]:
-    if not words or not all(words):
-        raise InputError("No word to look for; give at least one, and none that is empty.")
+    if not words or not all(isinstance(word, str) and word for word in words):
+        raise InputError("No word to look for; give at least one, as texts, and none that is empty.")
     return [whole_text(word).casefold() for word in words]
