@@ -82,7 +82,7 @@ def main() -> None:
         text = (report / "index.html").read_text(encoding="utf-8").replace(model, Path(model).name)
         text, size = text.replace("</head>", FIRST_OF_EACH + "</head>"), (1120, 1440)
     elif args.picture == "real_ko":
-        text, size = (Path(args.source) / "comparison.html").read_text(encoding="utf-8"), (1120, 1100)
+        text, size = (Path(args.source) / "comparison.html").read_text(encoding="utf-8"), (1120, 840)
     else:
         text, size = PAGE.format(panels="".join(panel(kind, args.source) for kind in CALLS)), (760, 305)
     with TemporaryDirectory() as folder:

@@ -344,15 +344,3 @@ def train_in_float32(model: torch.nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-
-
-def feed_in_one_block(model: torch.nn.Module) -> None:
-    """Hand output layers their input in one block of memory, in place.
-
-    A slice of a batch (`logits_to_keep`) torch multiplies by frozen weights row by row, and on a CPU copies the weights
-    for each row: of 262,144 tokens in bfloat16, minutes for a batch of eight.
-    """
-    for module in model.modules():
-        head = module.get_output_embeddings() if isinstance(module, PreTrainedModel) else None
-        if isinstance(head, torch.nn.Linear):
-            head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))

@@ -12,7 +12,8 @@ from tests.test_recipes import RECIPES
 from tests.test_versions import CONFIGS
 from tests.tiny_lm import tiny_llama
 from trl_kochat import format_dataset, load_rows, load_tokenizer
-from trl_kochat.models import feed_in_one_block, train_in_float32
+from trl_kochat.measure.logps import feed_in_one_block
+from trl_kochat.models import train_in_float32
 from trl_kochat.run.arguments import parse
 from trl_kochat.run.presets import preset_values
 from trl_kochat.sample import embedded

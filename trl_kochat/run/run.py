@@ -16,7 +16,8 @@ from ..callbacks.progress import ProgressLineCallback
 from ..data import RowCounts, split_by_prompt
 from ..data.health import check_leaks, check_rows, clean_rows
 from ..data.split import held_out_reasons
-from ..models import feed_in_one_block, train_in_float32
+from ..measure.logps import feed_in_one_block
+from ..models import train_in_float32
 from ..processes import say
 from ..report import write_card
 from ..report.next_steps import next_command
