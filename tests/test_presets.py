@@ -65,6 +65,13 @@ def test_grpo_takes_up_the_speech_level_and_answers_no_less_right(folder):
     assert_answers_differ(before, after)
 
 
+def test_kto_makes_good_answers_likelier_and_forgets_nothing(folder):
+    before, after = measures(folder, "kto_pairs", "--max_eval_samples", "240")
+    assert after["eval_loss"] < before["eval_loss"]
+    assert after["right"] >= before["right"] - 0.02 and after["speech_level"] >= before["speech_level"] - 0.02
+    assert_answers_differ(before, after)
+
+
 def test_dpo_prefers_what_people_prefer_and_forgets_nothing(folder):
     before, after = measures(folder, "dpo_orca")
     assert after["preferred"] >= min(before["preferred"] + 0.1, 0.88) and after["accuracy"] >= 0.75
