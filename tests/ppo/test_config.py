@@ -56,6 +56,8 @@ BORDERS = {
     "reward_clip_range": ([[1.0], [0.0, 1.0, 2.0], [1.0, 1.0]], [[0.0, 1.0]]),
     "steps_per_generation": ([0, 3], [2, 4]),
     "generation_batch_size": ([0, 8, 12, 18], [16, 32]),
+    "auto_find_batch_size": ([True], [False]),
+    "ignore_data_skip": ([True], [False]),
     "generation_kwargs": (["[1]", {"top_k": 1}], ["{}", {"use_cache": False}]),
 }
 
@@ -78,6 +80,9 @@ def test_a_rollout_is_as_many_slices_as_an_optimizer_step_takes_unless_told():
     assert [made.is_mid_rollout(step) for step in range(5)] == [False, True, True, False, True]
     both = config(per_device_train_batch_size=4, steps_per_generation=2, generation_batch_size=8)
     assert both.slices == 2
+    alone = config(per_device_train_batch_size=4, generation_batch_size=8)
+    assert len(range(alone.slices)) == 2 and len(range(alone.episodes_per_rollout)) == 8
+    assert alone.bf16 is False  # settled, and not on a CPU
 
 
 def test_mappings_that_are_not_given_are_empty():

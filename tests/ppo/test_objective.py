@@ -76,6 +76,11 @@ def test_the_score_lands_on_the_last_real_token_and_kl_is_charged_everywhere(sha
     assert (rewards[~mask] == 0).all()
 
 
+def test_rewards_are_where_their_tensors_are():
+    rewards = token_rewards(*(torch.ones(shape, device="meta") for shape in (2, (2, 3))), torch.ones(2, 3, device="meta").bool(), kl_coef=0.1)  # fmt: skip
+    assert rewards.device.type == "meta" and rewards.shape == (2, 3)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.tuples(st.integers(2, 5), st.integers(4, 7), st.integers(0, 10_000)))
 def test_standardized_values_have_mean_0_and_std_1(shape):
@@ -115,6 +120,7 @@ def test_standardizing_equal_values_gives_zeros():
 def test_a_mean_never_sees_fill_values_and_an_empty_mask_is_no_error():
     values = torch.tensor([[2.0, 4.0, math.nan]])
     assert masked_mean(values, torch.tensor([[True, True, False]])).item() == 3.0
+    assert masked_mean(values, torch.tensor([[False, True, False]])).item() == 4.0
     assert masked_mean(values, torch.zeros(1, 3).bool()).item() == 0.0
 
 
@@ -161,12 +167,13 @@ def test_the_value_is_held_near_its_old_self_when_that_raises_the_loss():
 def test_sums_of_a_slice_are_over_its_mask_and_of_the_roles_that_are_given():
     mask = torch.tensor([[True, True, False]])
     far = math.log(2.0)
-    logps = torch.tensor([[far, 0.0, 9.0]], requires_grad=True)
+    old_logps = torch.full((1, 3), -0.5)
+    logps = torch.tensor([[far - 0.5, -0.5, 9.0]], requires_grad=True)
     values = torch.tensor([[1.0, 0.0, 9.0]], requires_grad=True)
     zeros = torch.zeros(1, 3)
     batch = {
         "loss_mask": mask,
-        "old_per_token_logps": zeros,
+        "old_per_token_logps": old_logps,
         "old_values": zeros,
         "advantages": torch.ones(1, 3),
         "returns": torch.tensor([[2.0, 1.0, 0.0]]),
