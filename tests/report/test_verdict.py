@@ -45,6 +45,12 @@ def test_what_got_better_what_got_worse_and_what_to_look_at():
     }
 
 
+def test_a_reward_that_rose_over_poorer_answers_is_not_praised_alone():
+    said = verdict_of(run_of({"reward": (0.3, 0.8), "distinct": (1.0, 1.0), "distinct_2": (1.0, 0.6)}, method="ppo"))
+    assert said["en"].startswith("The reward rose (0.3 → 0.8), but answers say the same words more often (100% → 60%)")
+    assert "올랐지만, 답에 나온 단어 쌍의 가짓수가 100%에서 60%로 줄었으니" in said["ko"]
+
+
 def test_what_the_guard_said_comes_before_every_better():
     record = run_of(
         {"preferred": (0.5, 0.9)}, warnings=[("same_answer", "59% of ..."), ("mine", "Mine.")], method="dpo"
