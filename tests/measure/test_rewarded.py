@@ -60,6 +60,15 @@ def test_samples_are_scored_as_the_trainer_would_reward_them(tmp_path):
     assert score(["뭐?", ROWS[0]["prompt"]], ["네.", "네"]) == [2.0, 1.5]
 
 
+def test_samples_have_the_columns_of_the_dataset_and_no_values(tmp_path):
+    """So that a reward does not complain of a column that every training row has."""
+    given = []
+    trainer = trainer_of(
+        tmp_path, GRPOTrainer, GRPOConfig, reward_funcs=lambda wish, **columns: given.append(wish) or wish
+    )
+    assert measure.score(trainer)(["뭐?"], ["네."]) == [None] and given == [[None]]
+
+
 def test_two_rewards_of_one_name_both_count(tmp_path):
     trainer = trainer_of(tmp_path, GRPOTrainer, GRPOConfig, reward_funcs=[length(1, 3), length(9, 9)])
     assert rewards_of(trainer, ROWS[:1], ["네"], [[5]]) == {

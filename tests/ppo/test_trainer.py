@@ -290,6 +290,13 @@ def test_a_reward_model_with_the_policys_tokenizer_is_scored_on_ids(tmp_path):
         assert reward(torch.tensor([prompt + ids])).logits[0, 0].item() == pytest.approx(score, abs=1e-4)
 
 
+def test_scored_answers_have_the_columns_of_the_dataset_and_no_values(tmp_path):
+    given = []
+    rows = ROWS.add_column("wish", list(range(len(ROWS))))
+    ppo = trainer(tmp_path, lambda wish, **kwargs: given.append(wish) or [1.0] * len(wish), rows=rows)
+    assert ppo.score_answers(PROMPTS[:2], ["a", "b"]) == [1.0, 1.0] and given == [[None, None]]
+
+
 @pytest.mark.parametrize("value_trunk", ["adapter", "policy"])
 @pytest.mark.parametrize("slices", [1, 2])  # with one the update takes the rollout's own passes
 def test_bf16_and_gradient_checkpointing_keep_the_first_ratio_and_the_losses(folders, tmp_path, value_trunk, slices):

@@ -17,13 +17,14 @@ from ..text.shown import unique_names
 def score(trainer: Trainer) -> Callable[[Sequence[Any], Sequence[str]], list[float | None]]:
     """`KoreanSamplesCallback(score=...)` of a GRPOTrainer or RLOOTrainer: the weighted sum of its rewards.
 
-    Answers count as ended, and reward functions get no columns of the dataset.
+    Answers count as ended, and the dataset's columns hold `None` for reward functions.
     """
     tokenizer: Any = trainer.processing_class
     end = end_token_ids(tokenizer)[:1]
 
     def score_answers(prompts: Sequence[Any], answers: Sequence[str]) -> list[float | None]:
-        rows = [{"prompt": as_turns(prompt, "user")} for prompt in prompts]
+        columns = dict.fromkeys(trainer.train_dataset.column_names or ())
+        rows = [columns | {"prompt": as_turns(prompt, "user")} for prompt in prompts]
         ids = [[*row, *end] for row in encode_texts(tokenizer, answers, add_special_tokens=False)]
         return rewards_of(trainer, rows, answers, ids)["reward"]
 

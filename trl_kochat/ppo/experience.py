@@ -6,7 +6,7 @@ Shapes in this file: B rollouts of one process, C tokens of its longest completi
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -180,16 +180,20 @@ class ExperienceMaker:
         return rewards, *weighted_rewards(rewards, self.reward_weights, clip_range=self.args.reward_clip_range)
 
     def score_answers(
-        self, prompts: Sequence[Any], answers: Sequence[str], state: TrainerState | None = None
+        self,
+        prompts: Sequence[Any],
+        answers: Sequence[str],
+        state: TrainerState | None = None,
+        columns: Iterable[str] = (),
     ) -> list[float | None]:
         """What the rewards say, weighted and summed, of texts that end by themselves; `None` where they say nothing.
 
         A prompt that is a string is one user turn where the tokenizer has a chat template, as in [`generate_answers`].
-        Reward functions get no other columns.
+        For reward functions the columns hold `None`.
         """
         if self.tokenizer.chat_template is not None:
             prompts = [as_turns(prompt, "user") for prompt in prompts]
-        rows = [{"prompt": prompt} for prompt in prompts]
+        rows = [dict.fromkeys(columns) | {"prompt": prompt} for prompt in prompts]
         ids = encode_texts(self.tokenizer, answers, add_special_tokens=False)
         completion_ids = [[*row, self.eos_token_ids[0]] for row in ids]
         asked = self.prompt_ids(prompts)

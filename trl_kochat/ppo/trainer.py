@@ -279,7 +279,7 @@ class PPOTrainer(Trainer):
 
     def score_answers(self, prompts: Sequence[Any], answers: Sequence[str]) -> list[float | None]:
         """Rewards of answers, as [`KoreanSamplesCallback`] takes them."""
-        return self.maker.score_answers(prompts, answers, self.state)
+        return self.maker.score_answers(prompts, answers, self.state, self.train_dataset.column_names or ())
 
     def evaluation_loop(
         self,
