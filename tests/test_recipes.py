@@ -80,7 +80,7 @@ def test_a_resumed_run_logs_the_same_means(recipe):
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_preset_says_where_its_values_are_from(path):
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith("# Ours: " if path.stem == "cpu" else "# The values of the ")
+    assert first.startswith("# The values of the " if path.stem == "gpu" else "# Ours: ")
 
 
 def test_a_misspelt_flag_is_refused_before_anything_is_loaded(recipe):
