@@ -21,9 +21,10 @@ def score(trainer: Trainer) -> Callable[[Sequence[Any], Sequence[str]], list[flo
     """
     tokenizer: Any = trainer.processing_class
     end = end_token_ids(tokenizer)[:1]
+    train_rows: Any = trainer.train_dataset
 
     def score_answers(prompts: Sequence[Any], answers: Sequence[str]) -> list[float | None]:
-        columns = dict.fromkeys(trainer.train_dataset.column_names or ())
+        columns = dict.fromkeys(train_rows.column_names or ())
         rows = [columns | {"prompt": as_turns(prompt, "user")} for prompt in prompts]
         ids = [[*row, *end] for row in encode_texts(tokenizer, answers, add_special_tokens=False)]
         return rewards_of(trainer, rows, answers, ids)["reward"]
