@@ -9,7 +9,8 @@ trainer.add_callback(RunReportCallback(evaluate=measure.pairs(trainer, held_out)
 """
 
 from .evaluate import answers, pairs, policy, rewarded, scores
+from .labelled import score_labelled_positions
 from .rewarded import score
 
 
-__all__ = ["answers", "pairs", "policy", "rewarded", "score", "scores"]
+__all__ = ["answers", "pairs", "policy", "rewarded", "score", "score_labelled_positions", "scores"]

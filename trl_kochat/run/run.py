@@ -16,6 +16,7 @@ from ..callbacks.progress import ProgressLineCallback
 from ..data import RowCounts, split_by_prompt
 from ..data.health import check_leaks, check_rows, clean_rows
 from ..data.split import held_out_reasons
+from ..measure import score_labelled_positions
 from ..measure.logps import feed_in_one_block
 from ..models import train_in_float32
 from ..processes import say
@@ -223,6 +224,7 @@ class Run:
         assert trainer.model is not None
         train_in_float32(trainer.model)
         feed_in_one_block(trainer.model)
+        score_labelled_positions(trainer)
         group_by_length(trainer)
         rows = row_summary(self._counts, self._train, self._held_out, trainer)
         tokenizer, findings = self._loaded_tokenizer
