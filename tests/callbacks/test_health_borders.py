@@ -25,7 +25,7 @@ BORDERS = {
     "KL a token of unknown lengths": ("kl_too_large", halves(kl=(0, 20), **GROUPS), halves(kl=(0, 21), **GROUPS), {}),
     "entropy": (
         "entropy_collapse",
-        halves(reward=(0, 0), entropy=(2.0, 0.21)),
+        halves(reward=(0, 0), entropy=(2.0, 0.2)),
         halves(reward=(0, 0), entropy=(2.0, 0.19)),
         {},
     ),

@@ -3,12 +3,14 @@
 import json
 
 import pytest
-from tokenizers import processors
+from tokenizers import Tokenizer, models, processors
+from transformers import PreTrainedTokenizerFast
 
 from tests.tiny_lm import tiny_tokenizer
 from trl_kochat.encode import (
     TokenizedRow,
     as_turns,
+    encode_texts,
     end_token_ids,
     fate,
     is_conversational,
@@ -22,6 +24,7 @@ from trl_kochat.encode import (
     tokenize_rows,
     unused_ids,
 )
+from trl_kochat.errors import InputError
 
 
 TOKENIZER = tiny_tokenizer()
@@ -75,6 +78,16 @@ def test_messages_or_text_is_told_by_the_answer_or_the_prompt_alone():
 
 
 # Text.
+
+
+def test_a_text_that_the_vocabulary_cannot_write_is_said_and_no_text_is_another_error():
+    inner = Tokenizer(models.WordLevel({"네": 0}, unk_token="[UNK]"))  # which is not in it
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
+    assert encode_texts(tokenizer, ["네"]) == [[0]]
+    with pytest.raises(InputError, match="no writing for a text such as '아니요': .*unk_token"):
+        encode_texts(tokenizer, ["아니요"])
+    with pytest.raises(ValueError, match="(?!.*no writing)"):
+        encode_texts(tokenizer, [3])
 
 
 def test_a_text_gets_one_eos_and_a_prompt_none():

@@ -243,13 +243,44 @@ def test_rows_are_laid_out_on_the_device_that_is_asked_for():
     assert {tensor.device.type for tensor in rows[:4]} == {"meta"}
 
 
+def passes_of(model):
+    """The tensors of ids that each forward pass of the model will get."""
+    passes = []
+    model.register_forward_pre_hook(lambda _, args, kwargs: passes.append(kwargs["input_ids"]), with_kwargs=True)
+    return passes
+
+
 def test_sequences_of_like_length_share_a_forward_pass():
-    model, shapes = tiny_llama(), []
-    model.register_forward_pre_hook(lambda _, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True)
+    model = tiny_llama()
+    passes = passes_of(model)
     sequences = [([5] * length, 1) for length in (2, 20, 3, 19)]
     with torch.no_grad():
         logps = sequence_logps(model, sequences, pad_token_id=None, batch_size=2)
-    assert shapes == [(2, 3), (2, 20)] and [len(row) for row in logps] == [1, 19, 2, 18]
+    assert [tuple(ids.shape) for ids in passes] == [(2, 3), (2, 20)] and [len(row) for row in logps] == [1, 19, 2, 18]
+
+
+@pytest.mark.parametrize(("batch_size", "rows"), [(1, [1, 1, 1]), (2, [2, 1])])
+def test_as_many_responses_share_a_forward_pass_as_are_asked_for(batch_size, rows):
+    model = tiny_llama()
+    passes = passes_of(model)
+    response_logps(model, TOKENIZER, PROMPT, RESPONSES, batch_size=batch_size)
+    assert [len(ids) for ids in passes] == rows
+
+
+def test_rows_are_laid_out_where_the_model_is():
+    model = tiny_llama().to("meta")  # a device without numbers, on which nothing can be scored
+    passes = passes_of(model)
+    with pytest.raises(RuntimeError):
+        sequence_logps(model, [([5, 6], 1)], pad_token_id=None)
+    assert [ids.device.type for ids in passes] == ["meta"]
+
+
+def test_one_token_before_the_answer_is_enough_and_none_is_not():
+    assert len(TOKENIZER("<s>")["input_ids"]) == 1
+    logp = response_logps(MODELS["gpt2"], TOKENIZER, "<s>", ["네"]).item()
+    assert logp == pytest.approx(naive_logp(MODELS["gpt2"], TOKENIZER("<s>네</s>")["input_ids"], 1), abs=1e-4)
+    with pytest.raises(ValueError, match="A prompt without a token"):
+        pack_rows([[5], []], [[6], [7]], pad_token_id=0)
 
 
 def test_chat_template_kwargs_reach_the_template():
@@ -316,7 +347,7 @@ BAD = {
     "one string": (dict(responses="네"), "list"),
     "no response": (dict(responses=[]), "at least one"),
     "empty response": (dict(responses=[""], count_eos=False), "no token"),
-    "empty prompt": (dict(prompt="", responses=["네"]), "BOS"),
+    "empty prompt": (dict(prompt="", responses=["네"]), "No token of the prompt '' .* BOS"),
     "batch size": (dict(responses=["네"], batch_size=0), "batch_size"),
 }
 

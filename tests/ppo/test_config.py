@@ -5,9 +5,11 @@ import re
 from dataclasses import fields
 
 import pytest
+from transformers import GenerationConfig
 from trl import SFTConfig
 
 from trl_kochat.ppo import PPOConfig
+from trl_kochat.ppo.config import GENERATION_KWARGS
 
 
 def config(**kwargs):
@@ -29,6 +31,10 @@ def test_the_defaults_are_those_of_the_documentation():
 def test_what_all_trainers_of_trl_have_is_as_there():
     trls = {f.name: f.default for f in fields(SFTConfig)}
     assert all(DEFAULTS[name] == trls[name] for name in ("logging_steps", "gradient_checkpointing", "bf16"))
+
+
+def test_generation_kwargs_are_settings_that_transformers_knows():
+    assert all(hasattr(GenerationConfig(), name) for name in GENERATION_KWARGS)
 
 
 # What is refused, and the nearest that is not.

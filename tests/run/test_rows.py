@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer
 from trl import SFTConfig
 
@@ -108,6 +108,13 @@ def test_rows_of_trl_have_the_type_that_their_columns_make(tmp_path):
     assert formatted_rows(arguments, "kochatgpt_sft", RowCounts()).to_list() == [PAIR]
     with pytest.raises(InputError, match="trl makes prompt-completion rows"):
         formatted_rows(arguments, "orca_pairs", RowCounts())
+
+
+def test_the_split_that_is_named_is_trained_on(tmp_path):
+    sides = {name: Dataset.from_list([PAIR | {"prompt": name}]) for name in ("train", "more")}
+    DatasetDict(sides).save_to_disk(tmp_path)
+    arguments = RecipeArguments(dataset_name=[str(tmp_path)], formatter="trl", dataset_train_split="more")
+    assert [row["prompt"] for row in formatted_rows(arguments, "kochatgpt_sft", RowCounts())] == ["more"]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def test_a_least_difference_and_ties_are_counted():
         ({"prompt": "질문", "answers": {"text": ["a"]}}, "'answers' holds .*not a list of answers"),
         ({"prompt": "질문", "answers": ["a", "b"]}, "'answers' holds .*not a list of answers"),
         ({"prompt": "질문", "response1": "a", "scores1": 1, "response2": "b", "scores2": None}, "rank None"),
+        ({"prompt": "질문", "response1": "a", "scores1": None, "response2": "b", "scores2": 1}, "rank None"),
         ({"prompt": "질문", "responses": ["a", "b"], "scores": [1, True]}, "rank True"),
         ({"prompt": "질문", "responses": ["a", "b"], "scores": [1, []]}, r"rank \[\]"),
     ],

@@ -158,8 +158,8 @@ def detect_formatter(columns: Iterable[str]) -> str:
     most = max((len(wanted & found) for _, wanted in known), default=0)
     nearest = [(name, wanted) for name, wanted in known if len(wanted & found) == most > 0]
     fitting = sorted({name for name, wanted in nearest if wanted <= found})
-    if len(fitting) > 1:  # a prompt stands beside much
-        fitting = [name for name in fitting if _FORMATTERS[name].type != "prompt_only"] or fitting
+    # A prompt stands beside much.
+    fitting = [name for name in fitting if _FORMATTERS[name].type != "prompt_only"] or fitting
     if len(fitting) == 1:
         if _FORMATTERS[fitting[0]].type == "prompt_only" and (answers := answers_of(row)):
             raise InputError(
