@@ -5,7 +5,7 @@ VENV ?= .venv
 # Pinned here and not in the locks, because which build of it is right depends on the machine; so no newer one with
 # gigabytes of CUDA libraries is pulled in. On a GPU machine: make demo TORCH="torch"
 TORCH ?= torch==2.13.0
-EXTRAS := dev,korean,wandb,gguf,chat
+EXTRAS := dev,korean,wandb,gguf,chat,excel
 comma := ,
 
 BIN := $(VENV)/bin

@@ -11,6 +11,16 @@ class InputError(ValueError):
     """
 
 
+def need_dataset(rows: object, taker: str) -> None:
+    """Raise `ValueError` unless the rows are a [`datasets.Dataset`]; `taker` is what asks for one."""
+    from datasets import Dataset
+
+    if not isinstance(rows, Dataset):
+        raise InputError(
+            f"{taker} takes a datasets.Dataset, as format_dataset makes of rows, not a {type(rows).__name__}."
+        )
+
+
 # What HTTP clients raise when a connection breaks off in the middle of a file; which client is used differs with the
 # version of huggingface_hub.
 _CLIENTS = (("aiohttp", "ClientError"), ("httpx", "HTTPError"), ("httpx2", "HTTPError"))

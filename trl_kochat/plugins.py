@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,16 @@ def function_of_file(name: str) -> Callable[..., Any]:
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == spec.name]
         raise InputError(f"{file} has no function {function_name!r}; there are {', '.join(own) or 'none'}.")
     return function
+
+
+_KINDS: dict[Any, Callable[[str], Any]] = {int: int, float: float, bool: {"true": True, "false": False}.__getitem__}
+
+
+def as_annotated(parameter: Parameter, value: Any) -> Any:
+    """What a command line gives for a parameter, as the number or truth value that its annotation asks for.
+
+    Raises:
+        ValueError, KeyError: It is none.
+    """
+    kind = _KINDS.get(parameter.annotation)
+    return kind(value) if kind and isinstance(value, str) else value

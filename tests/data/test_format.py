@@ -371,6 +371,21 @@ def test_another_process_gets_a_formatter_of_a_file_by_its_name(own_file):
     assert formatter({"q": "왜?"}) == [{"prompt": "왜?"}]
 
 
+def test_options_of_a_formatter_stand_behind_its_name():
+    rows = [{"prompt": "왜?", "completion": "'그래서."}]
+    plain = pickle.loads(pickle.dumps(get_formatter("kochatgpt_sft:clean=false")))
+    assert format_dataset(rows, plain).to_list() == format_dataset(rows, "kochatgpt_sft", clean=False).to_list()
+    assert format_dataset(rows, plain)[0]["completion"] != format_dataset(rows)[0]["completion"]
+    with pytest.raises(
+        ValueError, match="'klean=false' is no option of the formatter kochatgpt_sft; .*: clean: bool = True"
+    ):
+        get_formatter("kochatgpt_sft:klean=false")
+    with pytest.raises(ValueError, match="'clean=maybe' is no option"):
+        get_formatter("kochatgpt_sft:clean=maybe")
+    with pytest.raises(ValueError, match="'x=1' is no option of the formatter alpaca; there are: none"):
+        get_formatter("alpaca:x=1")
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.fixed_dictionaries({"prompt": st.text(max_size=5), "completion": st.text(max_size=5)}), min_size=1))
 def test_counts_always_add_up(rows):

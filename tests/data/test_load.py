@@ -2,6 +2,7 @@ import gzip
 import http.server
 import io
 import json
+import sys
 import threading
 import tracemalloc
 import unicodedata
@@ -213,7 +214,7 @@ def test_saved_splits(tmp_path, streaming):
         ("rows.json", b'{"data": [{"a": 1}, 2]}', "'data': element 1 .*is 2, not an object"),
         ("rows.jsonl.gz", gzip.compress(b'{"a": 1}', mtime=0)[:-12], "cannot be unpacked"),
         ("rows.zip", b"PK\x03\x04 and no more", "broken archive"),
-        ("rows.zip", zipped({"xl/workbook.xml": b"<xml/>"}), "Excel workbook; save its sheet as a CSV"),
+        ("rows.zip", zipped({"a.zip": zipped({"rows.csv": b"a"})}), "a.zip is no workbook that can be read"),
         ("rows.zip", zipped({"picture.png": b""}), "archive without a file of rows"),
         ("rows.zip", zipped({"rows.parquet": b"PAR1"}), "rows.zip/rows.parquet is a packed parquet file"),
         ("rows.json", b"[" * 100_000, "broken JSON|nested too deeply"),
@@ -233,6 +234,49 @@ def test_a_bad_file_is_an_error_that_says_where(tmp_path, name, data, message):
     for streaming in (False, True):
         with pytest.raises(ValueError, match=message):
             list(load_rows(tmp_path / name, streaming=streaming))
+
+
+SHEET = [["질문", "답변", None], [], ["하늘은?", "파래요.\n맑아요."], ["둘 더하기 둘은?", 4], ["빈 답", None]]
+
+
+def workbook(path, *sheets):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for sheet in sheets:
+        page = book.create_sheet()
+        for row in sheet:
+            page.append(row)
+        page.cell(9, 5).font = openpyxl.styles.Font(bold=True)  # which makes it part of the sheet
+    del book["Sheet"]
+    book.save(path)
+    return path
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_first_sheet_of_a_workbook_reads_as_a_csv_file_of_it_would(tmp_path, caplog, streaming):
+    csv = write(tmp_path, "rows.csv", '질문,답변\n하늘은?,"파래요.\n맑아요."\n둘 더하기 둘은?,4\n빈 답,\n')
+    rows = list(load_rows(csv))
+    assert list(load_rows(workbook(tmp_path / "rows.xlsx", SHEET), streaming=streaming)) == rows
+    (tmp_path / "rows.zip").write_bytes(zipped({"표/a.xlsx": (tmp_path / "rows.xlsx").read_bytes()}))
+    assert list(load_rows(tmp_path / "rows.zip", streaming=streaming)) == rows and not caplog.records
+    assert list(load_rows(workbook(tmp_path / "two.xlsx", SHEET, [["다른 표"]]), streaming=streaming)) == rows
+    assert "from its first sheet, 'Sheet1', alone" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("sheet", "message"),
+    [([], "no rows below"), (SHEET[:1], "'Sheet1' has no rows below"), ([["a", "a"], [1, 2]], "has a more than once")],
+)
+def test_a_workbook_without_rows_is_an_error(tmp_path, sheet, message):
+    with pytest.raises(ValueError, match=message):
+        load_rows(workbook(tmp_path / "rows.xlsx", sheet))
+
+
+def test_a_workbook_without_openpyxl_names_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "rows.xlsx").write_bytes(zipped({"xl/workbook.xml": b"<xml/>"}))
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(ValueError, match=r"rows.xlsx is an Excel workbook, .*pip install \"trl_kochat\[excel\]\""):
+        load_rows(tmp_path / "rows.xlsx")
 
 
 @pytest.mark.parametrize("streaming", [False, True])

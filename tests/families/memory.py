@@ -35,6 +35,22 @@ PUBLISHED: dict[str, tuple[str, str, dict[str, Any]]] = {
         "hyperclovax",
         _llama(2048, 24, 16, 8, 7168, vocab_size=110592, tie_word_embeddings=True),
     ),
+    # Experts that are one tensor stay at 16 bits: they are no linear layer.
+    "Solar Open": (
+        "Solar-Open-100B",
+        "solar_open",
+        {
+            "hidden_size": 4096,
+            "num_hidden_layers": 48,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "moe_intermediate_size": 1280,
+            "n_routed_experts": 128,
+            "n_shared_experts": 1,
+            "vocab_size": 196608,
+        },
+    ),
     "Kanana 1.5": ("kanana-1.5-8b-instruct-2505", "llama", _llama(4096, 32, 32, 8, 14336, vocab_size=128256)),
     "Mi:dm 2": (
         "Midm-2.0-Mini-Instruct",
@@ -80,9 +96,11 @@ def memory_of(name: str) -> Memory:
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(CONFIG_MAPPING[model_type](**shape))
     config, every = model.config, sum(p.numel() for p in model.parameters())
-    layers = [m for m in model.base_model.modules() if isinstance(m, nn.Linear | Conv1D)]
-    quantized = sum(layer.weight.numel() for layer in layers)
-    adapter = preset["lora_r"] * sum(sum(layer.weight.shape) for layer in layers)
+    layers = {n: m.weight for n, m in model.base_model.named_modules() if isinstance(m, nn.Linear | Conv1D)}
+    quantized = sum(weight.numel() for weight in layers.values())
+    # Beside experts in one tensor, adapters are on the attention alone.
+    adapted = (weight.shape for name, weight in layers.items() if ".shared_experts." not in name)
+    adapter = preset["lora_r"] * sum(map(sum, adapted))
     # NF4 with nested quantization, 4.127 bits (QLoRA, section 3); embeddings and norms in bf16; of the adapter weights,
     # gradients and AdamW's two moments in float32.
     weights = quantized * 4.127 / 8 + (every - quantized) * 2 + adapter * 16

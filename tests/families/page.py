@@ -72,7 +72,7 @@ What to know of some:
   bit for bit, it loads from a copy of its folder whose config.json says `"model_type": "mistral"`,
   `"architectures": ["MistralForCausalLM"]` and `"sliding_window": null`.
 - **Solar Open** keeps its experts in one tensor, which 4-bit and LoRA with dropout leave alone: adapters are on the
-  attention only, and its 100B parameters stay at 16 bits.
+  attention only, and its 100B parameters stay at 16 bits, some 200 GB.
 - **Polyglot-Ko**: padding is EOS, as the vocabulary has nothing else to pad with, so a reward model reads right before the
   end token (the doctor says so).
 - **Mi:dm 2** writes a system text of its own before every prompt: give PPO a `--max_prompt_length` with room for it.

@@ -51,6 +51,7 @@ def test_both_readmes_have_the_memory_of_each_family():
 def test_the_published_shapes_give_the_published_sizes():
     """Billions of parameters, as the models' cards have them."""
     cards = {"EXAONE 3.5": 2.4, "EXAONE 4": 1.28, "HyperCLOVA X SEED": 1.59, "Mi:dm 2": 2.3, "SOLAR 10.7B": 10.7}
+    cards |= {"Solar Open": 102.6}
     cards |= {"Kanana 1.5": 8.0, "Qwen 3": 4.0, "Gemma 3": 1.0, "KoGPT2": 0.125}
     for name, billions in ((name, size) for name, size in cards.items() if name in FAMILIES):
         assert memory_of(name).parameters / 1e9 == pytest.approx(billions, rel=0.02)

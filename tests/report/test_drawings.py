@@ -48,4 +48,5 @@ def test_whatever_is_drawn_lies_within_the_drawing(values):
 
 
 def test_steps_are_whole():
+    assert [tick for tick in ticks(drawn([2.5], steps=[1])) if tick.startswith(("0.9", "1"))] == ["1"]
     assert not any("." in tick for tick in ticks(drawn([2, 2, 2], steps=[1, 2, 3]))[-3:])

@@ -1,17 +1,20 @@
-"""Reading one file of rows: JSON arrays and lines, CSV, the course's dialogues, parquet; told by its content."""
+"""Reading one file of rows: JSON arrays and lines, CSV, Excel, the course's dialogues, parquet; told by its content."""
 
 import csv
+import io
 import json
 import logging
 import re
 import unicodedata
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 
 from ..errors import InputError
 from ..text.shown import cut, listed, shown
-from .source import Source
+from .source import WORKBOOK, Source
 
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,8 @@ def read_file(source: Source) -> Iterator[Row]:
     Raises:
         ValueError: At once, where its beginning is that of none of these kinds; later, where something is broken.
     """
+    if source.begins_with(WORKBOOK):
+        return _read_workbook(source)
     head = source.head()
     if not head:
         raise InputError(f"{source.name} is empty.")
@@ -152,8 +157,7 @@ def _read_csv(source: Source) -> Iterator[Row]:
         try:
             header = next(reader, [])
             header[:1] = [name.removeprefix("\ufeff") for name in header[:1]]
-            if twice := [column for column in dict.fromkeys(header) if header.count(column) > 1]:
-                raise InputError(f"{name}, line 1: the header has {listed(twice)} more than once.")
+            _check_header(header, name)
             begins = reader.line_num + 1
             for row in filter(None, reader):  # a blank line is no row
                 if len(row) != len(header):
@@ -168,6 +172,45 @@ def _read_csv(source: Source) -> Iterator[Row]:
             raise InputError(f"{name}, in the row that begins on line {begins}: {error}.") from error
         if row is None:
             raise InputError(f"{name} has a header and no rows.")
+
+
+def _check_header(header: Sequence[str], name: str) -> None:
+    if twice := [column for column in dict.fromkeys(header) if header.count(column) > 1]:
+        raise InputError(f"{name}, line 1: the header has {listed(twice)} more than once.")
+
+
+def _read_workbook(source: Source) -> Iterator[Row]:
+    """The rows of the first sheet as a CSV file of it would have them: every cell is a text, an empty one too."""
+    name = source.name
+    if find_spec("openpyxl") is None:
+        raise InputError(
+            f"{name} is an Excel workbook, and openpyxl, which reads it, is not installed: pip install "
+            '"trl_kochat[excel]", or save its sheet as a CSV file in UTF-8.'
+        )
+    import openpyxl
+    from openpyxl.utils.escape import unescape
+
+    with source.opened() as stream:
+        content = io.BytesIO(stream.read())
+    try:
+        first, *others = openpyxl.load_workbook(content, data_only=True).worksheets
+    except (
+        zipfile.BadZipFile,
+        LookupError,
+        ValueError,
+        TypeError,
+        SyntaxError,
+    ) as error:  # no workbook, or a broken one
+        raise InputError(f"{name} is no workbook that can be read: {cut(str(error), 300)}.") from error
+    if others:
+        logger.warning("%s: rows are read from its first sheet, %r, alone.", name, first.title)
+    cells = [["" if cell is None else unescape(str(cell)) for cell in row] for row in first.values]
+    columns = filter(any, zip(*cells, strict=True))  # what is formatted and empty is part of a sheet, too
+    header, *rows = [row for row in zip(*columns, strict=True) if any(row)] or [()]
+    _check_header(header, f"{name}, sheet {first.title!r}")
+    if not rows:
+        raise InputError(f"{name}: its sheet {first.title!r} has no rows below a header.")
+    yield from (dict(zip(header, row, strict=True)) for row in rows)
 
 
 def check_parquet(sources: Sequence[Source]) -> None:

@@ -26,7 +26,7 @@ COURSE_FILES = (
     "kochatgpt_2_RM.jsonl",
     "kochatgpt_3_PPO.jsonl",
 )
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".csv", ".tsv", ".parquet", ".gz", ".zip")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".txt", ".csv", ".tsv", ".xlsx", ".parquet", ".gz", ".zip")
 
 
 def load_rows(
@@ -38,8 +38,9 @@ def load_rows(
         source (`str` or path): One of
 
             - a file: a JSON array or JSON lines (under either name), one JSON object with the rows under `data`, CSV or
-              TSV (commas, tabs, semicolons or bars, as its header has them), parquet, or the text of KoChatGPT's
-              dialogues; in UTF-8, with or without a BOM; packed with gzip, or any number of them in a zip archive;
+              TSV (commas, tabs, semicolons or bars, as its header has them), an Excel workbook (its first sheet; the extra
+              `excel` reads it), parquet, or the text of KoChatGPT's dialogues; in UTF-8, with or without a BOM; packed
+              with gzip, or any number of them in a zip archive;
             - a folder of such files, or one that `save_to_disk` wrote;
             - an `http(s)` URL of a file, kept in the datasets cache;
             - the name of one of the course's files (`COURSE_FILES`), fetched from its public repository, or from where

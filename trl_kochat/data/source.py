@@ -17,6 +17,8 @@ from ..text.shown import cut, shown
 
 
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+# A source that still begins like an archive once it is unpacked is a workbook.
+WORKBOOK = _ZIP
 _PARQUET = b"PAR1"
 # What begins an ASCII file of rows in UTF-16 without a BOM, which is UTF-8, too, if odd.
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"[\0", b"{\0", b"\0[", b"\0{")
@@ -67,6 +69,10 @@ class Source:
                 yield io.TextIOWrapper(stream, encoding=_WIDER.get(codec, codec), newline=newline)
         except UnicodeError as error:  # of UTF-16 without a BOM it is no UnicodeDecodeError
             raise InputError(self._misread()) from error
+
+    def begins_with(self, magic: bytes) -> bool:
+        with self.opened() as stream:
+            return stream.read(len(magic)) == magic
 
     def read(self) -> str:
         with self.text() as stream:
@@ -128,7 +134,7 @@ def sources_of(path: Path, name: str, encoding: str, suffixes: tuple[str, ...]) 
     """The files of rows at a path: one, or those in a zip archive that have one of the suffixes.
 
     Raises:
-        ValueError: There is no such encoding, or an archive is locked, broken, a workbook, or without such a file.
+        ValueError: There is no such encoding, or an archive is locked, broken, or without such a file.
     """
     try:
         "".encode(encoding)  # unlike `codecs.lookup` it knows that base64 is none of texts
@@ -145,7 +151,7 @@ def sources_of(path: Path, name: str, encoding: str, suffixes: tuple[str, ...]) 
         raise InputError(f"{name} is a broken archive: {error}.") from error
     names = sorted(entry.filename for entry in members)
     if "xl/workbook.xml" in names:
-        raise InputError(f"{name} is an Excel workbook; save its sheet as a CSV file in UTF-8.")
+        return [Source(path, name, encoding)]
     if any(entry.flag_bits & 1 for entry in members):
         raise InputError(f"{name} is locked with a password; unpack it first.")
     kept = [name for name in names if name.lower().endswith(suffixes) and not name.startswith("__MACOSX")]
@@ -159,8 +165,7 @@ def is_parquet(source: Source) -> bool:
     Raises:
         ValueError: It is one that is packed.
     """
-    with source.opened() as stream:
-        found = stream.read(len(_PARQUET)) == _PARQUET
+    found = source.begins_with(_PARQUET)
     if found and (source.member or _starts(source.path, _GZIP)):
         raise InputError(f"{source.name} is a packed parquet file; unpack it first.")
     return found

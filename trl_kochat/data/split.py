@@ -7,7 +7,7 @@ from math import ceil
 from numbers import Real
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, need_dataset
 from ..text.prompts import first_user_text, prompt_key
 from ..text.shown import listed, shown
 
@@ -46,12 +46,7 @@ def split_by_prompt(
         ValueError: It is no dataset or a stream, there is no `prompt` column, a prompt or a `held_out` is no text, the
             fraction is not between 0 and 1, there are fewer than two prompts, or every one of them is held out.
     """
-    import datasets
-
-    if not isinstance(dataset, datasets.Dataset):
-        raise InputError(
-            f"split_by_prompt takes a datasets.Dataset, as format_dataset makes of rows, not a {type(dataset).__name__}."
-        )
+    need_dataset(dataset, "split_by_prompt")
     asked = next((name for name in ("prompt", "messages", "text") if name in dataset.column_names), None)
     if asked is None:
         raise InputError(f"split_by_prompt needs a column 'prompt'; there are {listed(dataset.column_names)}.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import InputError
+from ..errors import InputError, need_dataset
 from ..text.shown import listed
 from .ends import answer_end
 from .render import encode_texts, render
@@ -191,6 +191,7 @@ def tokenize_dataset(
     Raises:
         ValueError: The rows are of another type, or one cannot be tokenized; with its number.
     """
+    need_dataset(dataset, "tokenize_dataset")
     columns = set(dataset.column_names)
     kind, answers = row_type(columns)
     if kind not in ("prompt_completion", "preference") or "prompt" not in columns:

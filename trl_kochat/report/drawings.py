@@ -109,7 +109,7 @@ class _Frame:
 
 
 def _ticks(low: float, high: float, count: int, *, whole: bool) -> list[float]:
-    found = MaxNLocator(count, steps=[1, 2, 5, 10], integer=whole).tick_values(low, high)
+    found = MaxNLocator(count, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1).tick_values(low, high)
     slack = 1e-9 * (high - low)
     return [float(round(tick, 12)) for tick in found if low - slack <= tick <= high + slack]
 

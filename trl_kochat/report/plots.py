@@ -59,7 +59,7 @@ def to_png(chart: Chart) -> bytes:
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_number(value)))
         if not chart.edges:
-            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.set_xlabel(chart.axis.en)
         axes.set_title(chart.title.en, fontsize=8.5, loc="left")
         axes.grid(True)

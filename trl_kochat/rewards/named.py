@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from ..plugins import entry_points_of, function_of_file, load_entry_point, names_function_of_file
+from ..plugins import as_annotated, entry_points_of, function_of_file, load_entry_point, names_function_of_file
 from .contract import Reward
 from .ends import ends
 from .fluency import fluency
@@ -42,9 +42,6 @@ _FACTORIES: dict[str, Any] = {
         speech_level,
     )
 }
-
-
-_KINDS: dict[Any, Any] = {int: int, float: float, bool: {"true": True, "false": False}.__getitem__}
 
 
 def reward_names() -> list[str]:
@@ -85,8 +82,7 @@ def get_reward(name: str, tokenizer: PreTrainedTokenizerBase | None = None) -> R
     try:
         bound = signature(factory).bind(*args, **options)
         for key, value in bound.arguments.items():
-            if parameters[key].annotation in _KINDS and isinstance(value, str):
-                bound.arguments[key] = _KINDS[parameters[key].annotation](value)
+            bound.arguments[key] = as_annotated(parameters[key], value)
     except (TypeError, ValueError, KeyError) as error:
         raise InputError(
             f"The reward {name} is {name}{signature(factory)}; {given!r} does not fit: {error}."

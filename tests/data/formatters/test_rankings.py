@@ -28,6 +28,7 @@ ULTRAFEEDBACK = {
         {"prompt": "질문", "response1": "좋음", "scores1": 4, "response2": "보통", "scores2": 2, "response3": "나쁨", "scores3": 1},
         {"prompt": "질문", "response1": "좋음", "scores1": [5, 3], "response2": "보통", "scores2": [2, 2], "response3": "나쁨", "scores3": [1, 1]},
         {"prompt": "질문", "response1": "좋음", "scores1": 4, "response2": None, "scores2": 9, "response3": "보통", "score3": 2, "response10": "나쁨", "scores10": 1},
+        {"prompt": "질문", "response1": "좋음", "scores1": "4", "response2": "보통", "scores2": "2.0", "response3": "나쁨", "scores3": "1", "response4": "", "scores4": ""},
         {"prompt": "질문", "completions": [{"text": "좋음", "score": 4}, {"content": "보통", "rating": 2}, {"answer": "나쁨", "rank": None, "score": 1}]},
     ],
 )  # fmt: skip
@@ -44,7 +45,11 @@ def test_a_least_difference_and_ties_are_counted():
     row = {"prompt": "질문", "responses": ["a", "b", "c", "d"], "scores": [1, 1, 2, 5]}
     rows = format_dataset([row], least_difference=2)
     assert len(rows) == 3
+    assert format_dataset([row], "rankings:least_difference=2").to_list() == rows.to_list()
     assert to_preference(row, least_difference=2).dropped == {"tie": 1, "too_close": 2}
+    for nonsense in (-1, float("nan")):
+        with pytest.raises(ValueError, match="least_difference is .*a number of 0 or more"):
+            to_preference(row, least_difference=nonsense)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,7 @@ def test_a_least_difference_and_ties_are_counted():
         ({"prompt": "질문", "responses": ["a"], "scores": [1]}, "1 answers; a pair needs two"),
         ({"prompt": "질문", "responses": ["a", "b"], "scores": [1]}, "1 ranks .* for 2 answers"),
         ({"prompt": "질문", "responses": ["a", "b"], "scores": [1, "2"]}, "rank '2'"),
+        ({"prompt": "질문", "response1": "a", "scores1": "1점", "response2": "b", "scores2": "2"}, "rank '1점'"),
         ({"prompt": "질문", "responses": ["a", 3], "scores": [1, 2]}, "'answer' holds 3"),
         ({"prompt": "질문", "answers": {"text": ["a"]}}, "'answers' holds .*not a list of answers"),
         ({"prompt": "질문", "answers": ["a", "b"]}, "'answers' holds .*not a list of answers"),

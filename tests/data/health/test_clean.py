@@ -11,6 +11,8 @@ from tests.tiny_lm import tiny_tokenizer
 from trl_kochat import check_rows, detect_formatter, format_dataset, load_rows
 from trl_kochat.data.columns import first_row, parse_columns
 from trl_kochat.data.health import clean_rows
+from trl_kochat.encode import tokenize_dataset
+from trl_kochat.errors import InputError
 
 
 def said(text):
@@ -30,6 +32,12 @@ MENDED = {
     # What Windows-1252 has no character for, programs leave as it is.
     "꽃이 피었다".encode().decode("latin-1").replace("\x94", "”"): ("꽃이 피었다", "mojibake"),
 }
+
+
+@pytest.mark.parametrize("take", [clean_rows, lambda rows: tokenize_dataset(rows, None)])
+def test_rows_that_are_no_dataset_are_one_sentence(take):
+    with pytest.raises(InputError, match="takes a datasets.Dataset, as format_dataset makes of rows, not a list"):
+        take([pair("좋아요.")])
 
 
 @pytest.mark.parametrize(("before", "after", "kind"), [(text, *mended) for text, mended in MENDED.items()])

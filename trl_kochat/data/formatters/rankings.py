@@ -1,7 +1,9 @@
 """One prompt with several answers that are scored or ranked, as a pair for every two of them."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ...errors import InputError
@@ -34,6 +36,8 @@ def to_preference(row: Row, *, least_difference: float = 0.0) -> Rows:
     A pair is dropped when an answer is blank (`empty_completion`), the scores are equal (`tie`), they differ by less than
     `least_difference` (`too_close`) or the answers are the same (`identical`).
     """
+    if not 0 <= least_difference < math.inf:
+        raise InputError(f"least_difference is {least_difference}; give a number of 0 or more")
     (name,) = first_columns(row, PROMPTS)
     answers, ranks = _answers_and_ranks(row)
     if len(answers) < 2:
@@ -47,9 +51,9 @@ def _answers_and_ranks(row: Row) -> tuple[list[Any], list[Any]]:
     """The answers, and a number for each, the smaller the better."""
     if row.get(NUMBERED[0]) is not None:
         numbers = [found[1] for column in row if (found := re.fullmatch(r"response(\d+)", str(column)))]
-        there = [number for number in numbers if row[f"response{number}"] is not None]
+        there = [number for number in numbers if row[f"response{number}"] not in (None, "")]
         return [row[f"response{number}"] for number in there], [
-            _minus(row.get(f"scores{number}", row.get(f"score{number}"))) for number in there
+            _minus(_number(row.get(f"scores{number}", row.get(f"score{number}")))) for number in there
         ]
     for answers, scores in LISTS:
         if isinstance(row.get(answers), list) and isinstance(row.get(scores), list):
@@ -65,6 +69,14 @@ def _answers_and_ranks(row: Row) -> tuple[list[Any], list[Any]]:
 
 def _first(answer: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((answer[name] for name in names if answer.get(name) is not None), None)
+
+
+def _number(cell: Any) -> Any:
+    """A cell of a table, where numbers are texts, as a number if it is one."""
+    if isinstance(cell, str):
+        with suppress(ValueError):
+            return float(cell)
+    return cell
 
 
 def _minus(score: Any) -> Any:

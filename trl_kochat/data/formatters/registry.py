@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
 from typing import Any, get_args
 
 from ...errors import InputError
-from ...plugins import entry_points_of, function_of_file, load_entry_point, names_function_of_file
+from ...plugins import as_annotated, entry_points_of, function_of_file, load_entry_point, names_function_of_file
 from ...text.shown import listed, shown
 from ..advice import answers_of, described, way_on
 from ..rows import Row, RowType
@@ -96,14 +98,19 @@ def formatter_names() -> list[str]:
 def get_formatter(name: str) -> Formatter:
     """The formatter of that name, of this package or of another, or the function of a file, `"FILE.py:NAME"`.
 
+    A name may have options behind it: `"rankings:least_difference=1"`, `"kochatgpt_sft:clean=false"`.
+
     Raises:
-        ValueError: There is no such formatter (with the names there are), no such file, or the package that has the
-            name cannot be imported.
+        ValueError: There is no such formatter (with the names there are), no such file, it has no such option, or the
+            package that has the name cannot be imported.
     """
     if name in _FORMATTERS:
         return _FORMATTERS[name]
     if names_function_of_file(name):
         return replace(formatter_of(function_of_file(name)), name=name)
+    name, colon, given = name.partition(":")
+    if colon:
+        return _with_options(get_formatter(name), given)
     entry = entry_points_of("formatters").get(name)
     if entry is None:
         names = ", ".join(formatter_names())
@@ -112,6 +119,22 @@ def get_formatter(name: str) -> Formatter:
     if found.name != name and found.function in {known.function for known in _FORMATTERS.values()}:
         raise InputError(f"The entry point {name!r} ({entry.value}) is the formatter {found.name!r}; name both alike.")
     return _FORMATTERS.setdefault(name, replace(found, name=name))
+
+
+def _with_options(found: Formatter, given: str) -> Formatter:
+    _, *parameters = signature(found.function).parameters.values()
+    taken = {parameter.name: parameter for parameter in parameters}
+    options = {}
+    for word in given.split(","):
+        name, _, value = word.partition("=")
+        try:
+            options[name] = as_annotated(taken[name], value)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"{shown(word)} is no option of the formatter {found.name}; there are: "
+                f"{', '.join(str(parameter) for parameter in parameters) or 'none'}."
+            ) from error
+    return replace(found, name=f"{found.name}:{given}", function=partial(found.function, **options))
 
 
 def formatter_of(function: str | Callable[..., list[dict[str, Any]]]) -> Formatter:

@@ -8,6 +8,7 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 from ...encode import row_type
+from ...errors import need_dataset
 from ...text.damage import CONTROL_TOKENS, odd_characters, restored, without_entities, without_tokens_at_end
 from ...text.normalize import is_blank
 from ...text.shown import shown
@@ -55,6 +56,7 @@ def clean_rows(dataset: "Dataset", tokenizer: "PreTrainedTokenizerBase | None" =
         dataset ([`datasets.Dataset`]): Rows of one TRL type.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): Its control tokens are taken off, too.
     """
+    need_dataset(dataset, "clean_rows")
     mended = Mended()
     tokens = CONTROL_TOKENS | own_control_tokens(tokenizer)
     odd = odd_characters(tokens)
