@@ -5,7 +5,7 @@
 
 Every figure is of a run's own `report/metrics.json`: reward (the weighted sum), KL in nats an answer, different and right
 answers on held-out prompts before and after, seconds from its first step to its last, and the peak memory of its process.
-Each trainer keeps the rate and the KL weight of its own preset; at equal numbers of answers PPO takes the same number of
+Each trainer keeps the KL weight of its own preset, PPO its rate, too; at equal numbers of answers PPO takes the same number of
 steps.
 """
 
@@ -21,8 +21,8 @@ from typing import Any
 RECIPES = Path(__file__).parent.parent / "recipes"
 TRAINERS = {
     "PPO": ["ppo_kochatgpt.py"],
-    "GRPO": ["grpo_korean.py", "--trainer", "grpo"],
-    "RLOO": ["grpo_korean.py", "--trainer", "rloo"],
+    "GRPO": ["grpo_korean.py", "--trainer", "grpo", "--learning_rate", "5e-4"],
+    "RLOO": ["grpo_korean.py", "--trainer", "rloo", "--learning_rate", "5e-4"],
 }
 SHARED = (
     "--preset cpu --rewards right speech_level:해요체 ends --reward_weights 1.0 1.0 0.5 --max_steps 32 "
