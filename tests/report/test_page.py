@@ -103,6 +103,7 @@ MALICIOUS = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7 * 7 }}
 @example(MALICIOUS)
 @example("\ud800")  # half of a surrogate pair, as JSON can hold it
 @example("\u202e거꾸로\u0000")
+@example("0\r\r\r\r\x85\u2028\u20280")  # so many lines that it is folded
 def test_text_of_data_and_models_stays_text(tmp_path, text):
     plain, hostile = (
         page_of(
@@ -124,7 +125,10 @@ def test_text_of_data_and_models_stays_text(tmp_path, text):
                 samples=[Sample(0, value, value), Sample(1, [{"role": value, "content": value}], value)],
             )
         )
-        for value in ("plain", text)
+        for value in (
+            re.sub(r"\S", "가", text),
+            text,
+        )  # as long, and of as many lines, so that both are folded or none
     )
     assert hostile.tags == plain.tags
     assert {name for name, _ in hostile.attributes} == {name for name, _ in plain.attributes}
