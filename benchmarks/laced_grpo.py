@@ -43,8 +43,8 @@ LACED = 0.8
 SHARED = "--preset cpu --model_name_or_path tiny-ko-chat --save_strategy no --eval_strategy no --max_eval_samples 128"
 SFT = "--max_steps 100 --learning_rate 2e-3"
 GRPO = (
-    "--rewards korean_script right no_repetition ends --reward_weights 4.0 1.0 1.0 0.5 --max_steps 40 --beta 0.1 "
-    "--learning_rate 5e-4 --max_completion_length 32"
+    "--rewards korean_script right no_repetition ends --reward_weights 4.0 1.0 1.0 0.5 --max_steps 60 --beta 0.1 "
+    "--learning_rate 7e-4 --max_completion_length 32"
 )
 
 

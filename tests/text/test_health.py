@@ -60,6 +60,11 @@ def test_other_scripts_are_other():
     assert script_shares("สวัสดี").other == 1.0
 
 
+def test_a_letter_of_broken_bytes_is_no_hangul():
+    shares = script_shares("한\ufffd")
+    assert (shares.hangul, shares.other) == (0.5, 0.5)
+
+
 @pytest.mark.parametrize(
     "text",
     [

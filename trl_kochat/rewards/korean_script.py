@@ -7,7 +7,7 @@ from .contract import Reward, of_text
 
 
 def korean_script(*, latin: float = 1.0) -> Reward:
-    """1 less the share of foreign letters out of place: Han, kana, Latin and others (see [`script_shares`]).
+    """1 less the share of letters out of place: Han, kana, Latin, others and broken ones (see [`script_shares`]).
 
     Code, addresses and explanations in parentheses are in place. From 0 to 1; 1 where there are no letters at all, 0 for
     nothing to read.
