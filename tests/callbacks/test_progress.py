@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
@@ -38,6 +39,26 @@ def test_the_line_has_loss_rate_the_methods_own_number_and_the_time_left(tmp_pat
         assert len(line) < 120 and "{" not in line
     assert re.search(r"\d:\d\d left", steps[0]) and "left" not in steps[-1]
     assert not [line for line in lines if "grad_norm" in line]
+
+
+def test_what_is_measured_before_the_first_step_makes_no_step_look_long(tmp_path, capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("trl_kochat.callbacks.progress.time", SimpleNamespace(perf_counter=lambda: now))
+
+    class Clock(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            nonlocal now
+            now += 1000
+
+        def on_step_end(self, args, state, control, **kwargs):
+            nonlocal now
+            now += 2
+
+    trainer = sft_trainer(tmp_path, max_steps=3)
+    with ProgressLineCallback.instead_of_log(trainer):
+        trainer.add_callback(Clock())
+        trainer.train()
+    assert capsys.readouterr().out.splitlines()[0].endswith("0:04 left")
 
 
 def test_a_long_run_prints_few_lines_into_a_file(tmp_path, capsys):

@@ -38,8 +38,8 @@ MAX_LINES = 20
 class ProgressLineCallback(TrainerCallback):
     """Show a run in one line instead of the trainer's log: a bar on a terminal, a few short lines elsewhere.
 
-    What others print through rich's own console, or plainly, goes above the bar. Use it around `train()` as a context manager, so that the terminal is given
-    back after an exception too.
+    What others print through rich's own console, or plainly, goes above the bar. Use it around `train()` as a context
+    manager, so that the terminal is given back after an exception too.
     """
 
     def __init__(self) -> None:
@@ -68,13 +68,19 @@ class ProgressLineCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._numbers = {}
-        self._started, self._first_step = time.perf_counter(), state.global_step
+        self._first_step = state.global_step
         self._next_line: float = state.global_step
         if get_console().is_terminal and not args.disable_tqdm and state.is_world_process_zero:
             text = TextColumn("{task.description}", markup=False)
             self._bar = Progress(BarColumn(20), text, auto_refresh=False)
             self._task = self._bar.add_task(f"step 0/{state.max_steps}", total=state.max_steps)
             self._bar.start()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step == self._first_step:  # what was measured before is no measure of a step
+            self._started = time.perf_counter()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
