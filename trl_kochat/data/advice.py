@@ -92,6 +92,12 @@ def answers_of(row: Row) -> list[str]:
     return [name for name, value in row.items() if _meant(name, value) in ("completion", "chosen", "rejected")]
 
 
+def prompts_of(row: Row) -> list[str]:
+    """Columns with texts that are called like prompts, and like no number of one."""
+    texts = [name for name in row.keys() if isinstance(name, str) and not re.search("(^|_)id$", name.lower())]
+    return [name for name in texts if _meant(name, "") == "prompt" and isinstance(row[name], str)]
+
+
 def _quoted(word: str) -> str:
     return word if re.fullmatch(r"[\w=-]+", word) else shlex.quote(word)
 

@@ -141,6 +141,6 @@ def refuse_unread_label(row: Row, unread: Iterable[Any]) -> None:
         if isinstance(value, bool) or (pair or name == "kto_tag") and str(value).lower() in _LABELS:
             raise InputError(
                 f"column {name!r} is {shown(value)}: answers marked as bad would be learned like good ones. Train on the "
-                "labels (the formatter unpaired_preference, KTOTrainer), keep the good rows alone, or leave the column "
+                "labels (trl-kochat kto with --formatter unpaired_preference), keep the good rows alone, or leave the column "
                 f"out: --columns {name}=, columns={{{name!r}: ''}}"
             )

@@ -28,7 +28,7 @@ _TURN = re.compile(rf"^<({_SPEAKERS})>:", flags=re.MULTILINE)
 # What may part the fields of a table, by its ending; the first that its header has.
 _SEPARATORS = {".csv": ",\t;|", ".tsv": "\t,;|"}
 # Under which key a file that is one object holds its rows.
-_TABLES = ("data", "rows", "train")
+_TABLES = ("data", "rows", "train", "items", "examples", "records", "instances", "samples", "dataset")
 
 
 def read_file(source: Source) -> Iterator[Row]:

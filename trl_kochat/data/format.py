@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import json
 import logging
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -93,6 +94,28 @@ def _numbered_chunks(rows: Iterator[Row]) -> Iterator[tuple[int, list[Row]]]:
         yield start, chunk
 
 
+def _storable(value: Any) -> Any:
+    """Messages with their calls of tools as JSON: in a table each call would have the arguments of all others as `None`."""
+    if not isinstance(value, list) or not any(isinstance(turn, dict) and "tool_calls" in turn for turn in value):
+        return value
+    return [
+        {**turn, "tool_calls": [json.dumps(call, ensure_ascii=False) for call in turn.get("tool_calls") or ()] or None}
+        for turn in value
+    ]
+
+
+def _with_calls(made: "Dataset") -> "Dataset":
+    """Calls that were stored as JSON, to be read as what they are."""
+    from datasets import Json, List
+
+    features = made.features.copy()
+    for feature in features.values():
+        turn = getattr(feature, "feature", None)
+        if isinstance(turn, dict) and "tool_calls" in turn:
+            turn["tool_calls"] = List(Json())
+    return made if features == made.features else made.cast(features)
+
+
 def _format_chunk(work: _Work, chunk: tuple[int, list[Row]]) -> tuple["pa.Table", RowCounts]:
     import pyarrow as pa
 
@@ -104,7 +127,7 @@ def _format_chunk(work: _Work, chunk: tuple[int, list[Row]]) -> tuple["pa.Table"
     # `from_pylist` would leave out the columns that the first row lacks.
     columns = dict.fromkeys(column for row in made for column in row)
     try:
-        return pa.table({column: [row.get(column) for row in made] for column in columns}), counts
+        return pa.table({column: [_storable(row.get(column)) for row in made] for column in columns}), counts
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise InputError(
             f"The rows that {work.formatter.name} made of rows {start} to {start + len(raw_rows) - 1} (counted from 0) do "
@@ -212,7 +235,7 @@ def format_dataset(
     _say(found, counts)
     tables = [table for table, _ in results if table.num_rows]
     try:
-        made = datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
+        made = _with_calls(datasets.Dataset(pa.concat_tables(tables, promote_options="permissive")))
     except pa.ArrowException as error:
         raise InputError(f"The rows that {found.name} made do not fit one table: {cut(str(error), 300)}.") from error
     return made if check is False else _checked(made, counts)

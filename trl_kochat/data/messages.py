@@ -15,10 +15,10 @@ Messages = list[dict[str, Any]]
 
 # Who speaks, as files call him (OpenAI, ShareGPT, LLaMA-Factory, Open Assistant, KoChatGPT) -> TRL's word.
 ROLES = {
-    **dict.fromkeys(("user", "human", "prompter", "사람"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "챗봇"), "assistant"),
-    "system": "system",
-    **dict.fromkeys(("tool", "observation"), "tool"),
+    **dict.fromkeys(("user", "human", "prompter", "사람", "사용자"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "챗봇", "어시스턴트"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "observation", "function"), "tool"),
 }
 _WRITTEN_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 _WHO, _WHAT = ("role", "from", "speaker"), ("content", "value", "text")
@@ -79,6 +79,10 @@ def _message(given: Mapping[str, Any], column: str) -> dict[str, Any]:
     if role is None:
         raise InputError(f"column {column!r} has role {shown(who)}; expected {listed(ROLES)}")
     content = text_of_parts(next((given[key] for key in _WHAT if given.get(key) is not None), None), column)
+    if given.get("weight") == 0:  # OpenAI's word on an answer that is there as context alone
+        raise InputError(
+            f"column {column!r} has a message of weight 0, and every answer would be learned: leave it out"
+        )
     about_tools = {key: given[key] for key in _ABOUT_TOOLS if given.get(key)}
     if content is None and "tool_calls" not in about_tools:
         raise InputError(f"column {column!r} has a message of role {role} without content")
@@ -200,9 +204,13 @@ def instruction_turns(row: Row) -> Messages:
     for pair in history:
         texts = [text_of(dict(enumerate(pair)), number) for number in (0, 1)]  # type: ignore[arg-type]
         turns += said("user", texts[0]) + said("assistant", texts[1])
-    below = [text_of(row, name) for name in ("input", "context") if row.get(name) is not None]
-    text = "\n\n".join([text_of(row, "instruction"), *(text for text in below if not is_blank(text))])
-    return with_system(row, turns + said("user", text))
+    return with_system(row, turns + said("user", with_context(row, text_of(row, "instruction"))))
+
+
+def with_context(row: Row, text: str, names: Sequence[str] = ("input", "context")) -> str:
+    """What is asked, with the texts below it that it is about."""
+    below = [text_of(row, name) for name in names if row.get(name) is not None]
+    return "\n\n".join([text, *(text for text in below if not is_blank(text))])
 
 
 def first_columns(row: Row, sets: Sequence[Sequence[str]]) -> Sequence[str]:

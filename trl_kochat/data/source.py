@@ -92,9 +92,10 @@ class Source:
     def _misread(self) -> str:
         """What to say of bytes that are not of this encoding."""
         with self.opened() as stream:
-            first = stream.read(2)
-        if first in _WIDE:
-            return f"{self.name} looks like UTF-16, not {self.encoding.upper()}. {_say_so('utf-16')}"
+            first = stream.read(4096)
+        if first.startswith(_WIDE) or b"\0" in first:
+            fits = "utf-16" if first.startswith(_WIDE[:2]) else "utf-16-le" if first.index(b"\0") % 2 else "utf-16-be"
+            return f"{self.name} looks like {fits.upper()}, not {self.encoding.upper()}. {_say_so(fits)}"
         codec = codecs.lookup(self.encoding).name
         with self.opened() as stream:
             for number, line in enumerate(stream, start=1):  # of neither Korean encoding has a syllable a byte "\n"

@@ -13,12 +13,21 @@ CONTROL_TOKENS = frozenset(
     <end_of_turn> [INST] [/INST] <<SYS>> <</SYS>> [BOS] [EOS] [PAD] [UNK] [CLS] [SEP] [|endofturn|] [|user|]
     [|assistant|] [|system|]""".split()
 )
+# Where a picture or a sound stood, which no text model sees.
+MEDIA_TOKENS = frozenset(
+    "<image> <video> <audio> <|image|> <|video|> <|audio|> <|image_pad|> <img_placeholder>".split()
+)
 # What an export writes where there was nothing.
 NO_VALUES = frozenset(("nan", "none", "null", "<na>", "#n/a", "undefined", "[null]"))
 
+UTF8_AS_LATIN, UTF8_AS_CP949 = "UTF-8 was read as latin-1", "UTF-8 was read as cp949"
+CP949_AS_LATIN = "CP949 was read as latin-1"
 # Hangul in UTF-8 is three bytes, EA to ED and two of 80 to BF; this is how they look in Latin-1 and in Windows-1252.
 _TRAIL = "\x80-\xbf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122"
 _AS_LATIN = re.compile(f"(?:[\xea-\xed][{_TRAIL}]{{2}} ?){{2}}")
+# CP949 in Latin-1: the two bytes of a syllable of KS X 1001.
+_CP949_AS_LATIN = re.compile("(?:[\xb0-\xc8][\xa1-\xfe] ?){3,}")
+LEADERS = 3  # as many characters may stand there again and again: ······
 # Read as CP949, Korean turns into syllables that no word has: those without a place in KS X 1001.
 _COMMON = {char for char in map(chr, range(ord("가"), ord("힣") + 1)) if len(char.encode("euc_kr")) == 2}
 _RARE = "".join(char for char in map(chr, range(ord("가"), ord("힣") + 1)) if char not in _COMMON)
@@ -43,7 +52,8 @@ _ODD = "<\\[&\ufffd\uffa1-\uffdc\u0300-\u036f\u1100-\u11ff\xea-\xed"
 def odd_characters(tokens: Iterable[str] = ()) -> re.Pattern[str]:
     """What finds a text that may be damaged, up to the next NUL, with the first characters of further control tokens."""
     first = "".join(re.escape(token[0]) for token in tokens)
-    return re.compile(f"[{_ODD}{first}{_RARE}][^\0]*")
+    # A middle dot is no damage, two in a row may be; an alternative would cost five times as much.
+    return re.compile(f"[{_ODD}{first}{_RARE}\xb0-\xc8](?:(?<![\xb0-\xc8])|[\xa1-\xfe])[^\0]*")
 
 
 def control_tokens_in(tokens: Collection[str] = CONTROL_TOKENS) -> re.Pattern[str]:
@@ -57,31 +67,38 @@ def outside_code(text: str) -> str:
 
 
 def misread(text: str) -> str | None:
-    """The encoding that UTF-8 was taken for, where Korean shows it.
+    """Which encoding was taken for which, where Korean shows it.
 
-    >>> misread("안녕하세요".encode().decode("latin-1")), misread("?덈뀞?섏꽭??"), misread("뷁! 쀍은 뭐야?")
-    ('latin-1', 'cp949', None)
+    >>> misread("안녕하세요".encode().decode("latin-1")), misread("안녕하세요".encode("cp949").decode("latin-1"))
+    ('UTF-8 was read as latin-1', 'CP949 was read as latin-1')
+    >>> misread("?덈뀞?섏꽭??"), misread("뷁! 쀍은 뭐야?"), misread("1장 ············ 3쪽")
+    ('UTF-8 was read as cp949', None, None)
     """
     if _AS_LATIN.search(text):
-        return "latin-1"
+        return UTF8_AS_LATIN
+    if any(len(set(found[0])) > LEADERS for found in _CP949_AS_LATIN.finditer(text)):
+        return CP949_AS_LATIN
     rare = _RARE_SYLLABLE.findall(text)
     is_damaged = len(set(rare)) >= RARE_LEAST and len(rare) >= RARE_SHARE * len(_SYLLABLE.findall(text))
-    return "cp949" if is_damaged else None
+    return UTF8_AS_CP949 if is_damaged else None
 
 
 def restored(text: str) -> str:
-    """Korean in UTF-8 that was read as Latin-1 or Windows-1252, as it was; any other text as it is.
+    """Korean that was read as Latin-1 or Windows-1252, as it was; any other text as it is.
 
-    The way back has one outcome, and a text that lost bytes has none (read as CP949 all do), so nothing is guessed.
+    The way back has one outcome, and a text that lost bytes has none (UTF-8 read as CP949 has), so nothing is guessed.
 
-    >>> restored("안녕하세요".encode().decode("latin-1")), restored("?덈뀞?섏꽭??")
-    ('안녕하세요', '?덈뀞?섏꽭??')
+    >>> restored("안녕하세요".encode().decode("latin-1")), restored("안녕하세요".encode("cp949").decode("latin-1"))
+    ('안녕하세요', '안녕하세요')
+    >>> restored("?덈뀞?섏꽭??")
+    '?덈뀞?섏꽭??'
     """
-    if misread(text) != "latin-1":
+    written_in = {UTF8_AS_LATIN: "utf-8", CP949_AS_LATIN: "cp949"}.get(misread(text) or "")
+    if written_in is None:
         return text
     try:
         # Windows-1252 has other characters in place of some of Latin-1's control characters, and the rest as they are.
-        return b"".join(char.encode("latin-1" if char <= "\xff" else "cp1252") for char in text).decode("utf-8")
+        return b"".join(char.encode("latin-1" if char <= "\xff" else "cp1252") for char in text).decode(written_in)
     except UnicodeError:
         return text
 

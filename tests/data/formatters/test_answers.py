@@ -5,6 +5,7 @@ import pytest
 from tests.data.layouts import assistant, system, user
 from trl_kochat import detect_formatter, format_dataset, get_formatter
 from trl_kochat.data import RowCounts
+from trl_kochat.data.health import clean_rows
 
 
 QUESTION, ANSWER = "하늘은 왜 파래요?", "산란 때문이에요."
@@ -62,6 +63,19 @@ def test_an_input_stands_below_its_instruction():
     assert row["prompt"] == [user("요약해 줘.\n\n긴 글")]
 
 
+def test_marked_answers_of_any_question_are_read_where_the_formatter_is_named():
+    row = {"질문": QUESTION, "답변": ANSWER, "label": False}
+    assert made(row, "unpaired_preference") == [{**ROW, "label": False}]
+    with pytest.raises(ValueError, match="'label' is False.* --formatter unpaired_preference"):
+        made(row)
+
+
+def test_a_context_stands_below_its_question():
+    (row,) = made({"question": QUESTION, "context": "긴 글", "answer": ANSWER})
+    assert row["prompt"] == [user(f"{QUESTION}\n\n긴 글")]
+    assert made({"question": [user(QUESTION)], "context": None, "answer": ANSWER}) == [ROW]
+
+
 @pytest.mark.parametrize("column", [{"messages": TURNS}, {"conversations": SHAREGPT}])
 def test_every_answer_of_a_conversation_is_a_row_or_all_of_it_is_one(column):
     assert made(column) == [
@@ -97,6 +111,38 @@ def test_tools_and_their_calls_go_on():
     rows = get_formatter("messages")({"messages": turns, "tools": [{"type": "function"}]})
     assert [row["completion"][0].get("tool_calls") for row in rows] == [call["tool_calls"], None]
     assert [len(row["prompt"]) for row in rows] == [1, 3] and rows[0]["tools"] == '[{"type": "function"}]'
+
+
+def test_a_call_keeps_its_own_arguments_whatever_other_calls_have():
+    """As columns of one table each would have all of them, and of one type."""
+
+    def turns(name, **arguments):
+        call = {"type": "function", "function": {"name": name, "arguments": arguments}}
+        return [user(QUESTION), {"role": "assistant", "content": None, "tool_calls": [call]}]
+
+    given = [turns("날씨", city="서울"), turns("합", city=3, rest=[1, "둘"]), turns("지금"), TURNS[2:]]
+    rows = format_dataset([{"messages": one} for one in given])
+    calls = [one[-1].get("tool_calls") for one in given]
+    assert [row["completion"][0]["tool_calls"] for row in rows] == calls
+    assert [row["completion"][0]["tool_calls"] for row in clean_rows(rows)[0]] == calls
+
+
+@pytest.mark.parametrize(
+    ("row", "role"),
+    [
+        ({"messages": [{"role": "developer", "content": "짧게."}, *TURNS[2:]]}, "system"),
+        ({"messages": [*TURNS[:1], {"role": "function", "name": "가", "content": "나"}, assistant(ANSWER)]}, "tool"),
+        ({"conversations": [{"from": "사용자", "value": QUESTION}, {"from": "어시스턴트", "value": ANSWER}]}, "user"),
+    ],
+)
+def test_who_speaks_by_other_names(row, role):
+    assert role in [turn["role"] for turn in made(row)[0]["prompt"]]
+
+
+def test_an_answer_that_is_not_to_be_learned_is_refused():
+    with pytest.raises(ValueError, match=r"Row 0 .*'messages' has a message of weight 0"):
+        made({"messages": [user(QUESTION), {**assistant(ANSWER), "weight": 0}]})
+    assert made({"messages": [user(QUESTION), {**assistant(ANSWER), "weight": 1}]}) == [ROW]
 
 
 def test_running_text_is_left_as_it_is():

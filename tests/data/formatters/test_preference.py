@@ -121,3 +121,12 @@ def test_text_in_parts_is_joined_and_a_picture_is_refused_with_the_row():
     row["prompt"] = [{"role": "user", "content": [{"type": "image", "image": "하늘.png"}, *parts]}]
     with pytest.raises(ValueError, match="Row 2 .*'prompt' has a part of a message that is 'image'.*pictures"):
         format_dataset([EXPECTED, EXPECTED, row])
+
+
+def test_a_prompt_of_another_name_is_not_taken_for_none():
+    """What two answers begin with would be the prompt."""
+    with pytest.raises(ValueError, match="'질문' looks like the prompt: --columns 질문=prompt, or 질문= where"):
+        to_preference({"질문": "하늘은 왜 파래요?", "chosen": "하늘은 넓어서요.", "rejected": "하늘은 몰라요."})
+    whole = {name: f"하늘은 왜 파래요? {text}" for name, text in TEXTS.items()}
+    (row,) = to_preference({"input": None, "질문": "하늘은 왜 파래요?", "prompt_id": "3", **whole})
+    assert row["prompt"] == "하늘은 왜 파래요?"

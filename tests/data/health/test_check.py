@@ -101,6 +101,7 @@ def control_token(answer):
 
 PLANTED = {
     "a control token at the end": (completions("네, 맞아요.<|endoftext|>"), "rows_control_token"),
+    "the place of a picture": (completions("<image>\n고양이예요."), "rows_control_token"),
     "a control token in the middle": (completions("네.</s><s>[INST] 또요? [/INST] 네."), "rows_control_token"),
     "UTF-8 read as Latin-1": (completions("안녕하세요. 반갑습니다.".encode().decode("latin-1")), "rows_mojibake"),
     "UTF-8 read as Windows-1252": (

@@ -29,6 +29,7 @@ MENDED = {
     "R&amp;D 예산은 &lt;표 1&gt;에 있어요.": ("R&D 예산은 <표 1>에 있어요.", "entities"),
     unicodedata.normalize("NFD", "다람쥐예요."): ("다람쥐예요.", "unicode_form"),
     "안녕하세요, 반갑습니다.".encode().decode("latin-1"): ("안녕하세요, 반갑습니다.", "mojibake"),
+    "안녕하세요, 반갑습니다.".encode("cp949").decode("latin-1"): ("안녕하세요, 반갑습니다.", "mojibake"),
     # What Windows-1252 has no character for, programs leave as it is.
     "꽃이 피었다".encode().decode("latin-1").replace("\x94", "”"): ("꽃이 피었다", "mojibake"),
 }
@@ -57,6 +58,9 @@ def test_what_can_be_mended_without_loss_is(before, after, kind):
         "?덈뀞?섏꽭??",  # bytes are lost
         "안녕하세요".encode().decode("latin-1")[:-1],
         "안녕하세요".encode().decode("latin-1") + " 네",  # no encoding gives both
+        "안녕하세요".encode("cp949").decode("latin-1") + " 네",
+        "1장 ············ 3쪽, ½½½½½½",
+        "이 그림은 뭐야? <image>",
         "뷁! ㅋㅋㅋ ① 1 < 2",
         "1 &nbsp없이",
     ],

@@ -1,6 +1,8 @@
 """Pairs of answers, a better and a worse one, in the forms that are in use beside Intel's (`orca_pairs`)."""
 
+from ...errors import InputError
 from ...text.normalize import is_blank
+from ..advice import prompts_of
 from ..messages import first_columns, instruction_turns, preference_row, turns_of, written_turns
 from ..rows import Row, Rows, text_of
 from .registry import formatter
@@ -38,6 +40,11 @@ def _texts_with_prompt(row: Row) -> Rows:
     from trl import extract_prompt  # importing trl takes seconds
 
     chosen, rejected = (text_of(row, name) for name in ANSWERS)
+    for name in prompts_of(row):
+        if row[name] not in chosen:
+            raise InputError(
+                f"column {name!r} looks like the prompt: --columns {name}=prompt, or {name}= where it is none"
+            )
     if chosen == rejected:
         return Rows(dropped=["identical"])
     if is_blank(chosen) or is_blank(rejected):

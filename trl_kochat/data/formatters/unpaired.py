@@ -6,6 +6,7 @@ from ...errors import InputError
 from ...text.shown import shown
 from ..messages import Messages, completion_row, first_columns, instruction_turns, messages_of, turns_of, with_system
 from ..rows import Row, Rows
+from .questions import PAIRS
 from .registry import formatter
 
 
@@ -27,7 +28,7 @@ _MEANING = {"true": True, "1": True, "false": False, "0": False}
 def to_unpaired_preference(row: Row) -> Rows:
     """`prompt` and `completion`, a conversation that ends in an answer, or Alpaca's columns, with `label` or `kto_tag`.
 
-    A label is `true` or `false`, 1 or 0, or these as text. Dropped when the prompt (`empty_prompt`) or the answer
+    Columns of other questions and answers are read where the formatter is named. A label is `true` or `false`, 1 or 0, or these as text. Dropped when the prompt (`empty_prompt`) or the answer
     (`empty_completion`) is blank.
     """
     (name,) = first_columns(row, LABELS)
@@ -47,4 +48,5 @@ def _prompt_and_answer(row: Row) -> tuple[Messages, Messages]:
         return turns[:-1], turns[-1:]
     if row.get("instruction") is not None:
         return instruction_turns(row), turns_of(row, "output", "assistant")
-    return with_system(row, turns_of(row, "prompt", "user")), turns_of(row, "completion", "assistant")
+    asked, answer = first_columns(row, [("prompt", "completion"), *PAIRS])
+    return with_system(row, turns_of(row, asked, "user")), turns_of(row, answer, "assistant")

@@ -47,7 +47,7 @@ def clean_rows(dataset: "Dataset", tokenizer: "PreTrainedTokenizerBase | None" =
 
     | kind | what is done |
     |---|---|
-    | `mojibake` | Korean in UTF-8 that was read as Latin-1 or Windows-1252 is read as UTF-8, if all of it is valid |
+    | `mojibake` | Korean in UTF-8 or CP949 that was read as Latin-1 or Windows-1252 is read as what it was, if all of it is valid |
     | `entities` | HTML entities outside code are written out |
     | `unicode_form` | NFC |
     | `control_token` | control tokens at the end of a text are taken off, unless nothing else is there |

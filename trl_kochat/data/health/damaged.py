@@ -12,7 +12,9 @@ from ...findings import Finding
 from ...text.damage import (
     CONTROL_TOKENS,
     HALF_WIDTH_JAMO,
+    MEDIA_TOKENS,
     NO_VALUES,
+    UTF8_AS_CP949,
     control_tokens_in,
     markup_in,
     misread,
@@ -41,7 +43,7 @@ class Damaged:
     def __init__(self, tokenizer: Any = None, max_length: int | None = None):
         self.tokenizer = tokenizer
         self.own = own_control_tokens(tokenizer)
-        self.tokens = control_tokens_in(CONTROL_TOKENS | self.own)
+        self.tokens = control_tokens_in(CONTROL_TOKENS | MEDIA_TOKENS | self.own)
         self.odd = odd_characters(self.own)
         self.found: defaultdict[str, Tally] = defaultdict(Tally)
         self.at_end = 0
@@ -143,7 +145,7 @@ def own_control_tokens(tokenizer: Any) -> frozenset[str]:
 
 
 def _mojibake_way_out(tally: Tally) -> str:
-    encodings = " and ".join(sorted(tally.kinds))
-    if "latin-1" in tally.kinds:
-        return f"UTF-8 was read as {encodings}; --clean restores what comes back exactly."
-    return f"UTF-8 was read as {encodings}, and bytes are lost: read the source again as UTF-8."
+    told = " and ".join(sorted(tally.kinds))
+    if tally.kinds.keys() - {UTF8_AS_CP949}:
+        return f"{told}; --clean restores what comes back exactly."
+    return f"{told}, and bytes are lost: read the source again as UTF-8."
