@@ -89,6 +89,15 @@ def test_rows_are_counted_as_load_tokenizer_sees_them(tmp_path, capsys, rows):
     assert "rows_length" not in by_code
 
 
+def test_rows_of_the_file_are_counted_beside_those_made_of_them(tmp_path, capsys):
+    row = {"prompt": "왜?", "completion_0": "가", "completion_1": "나", "completion_2": "다", "ranking": [0, 1, 1]}
+    (tmp_path / "rows.json").write_text(json.dumps([row] * 2), encoding="utf-8")
+    _, captured = doctor(capsys, healthy(tmp_path / "model"), "--data", tmp_path / "rows.json", "--json")
+    by_code = {finding["code"]: finding for finding in json.loads(captured.out)["findings"]}
+    assert "2 rows read, 4 made, 2 dropped (tie 2)" in by_code["rows_read"]["message"]
+    assert by_code["rows_read"]["measured"]["read"] == 2
+
+
 def test_max_length_is_the_trainers(tmp_path, capsys, rows):
     arguments = [kogpt2_like(tmp_path / "model"), "--data", rows, "--formatter", "kochatgpt_sft", "--max_length", "45"]
     _, captured = doctor(capsys, *arguments)

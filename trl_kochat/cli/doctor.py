@@ -65,6 +65,9 @@ def _length(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..data import RowCounts
+    from ..findings import Finding
+
     idle = [
         f"--{name}"
         for name in ("formatter", "columns", "max_length", "clean")
@@ -73,9 +76,12 @@ def run(args: argparse.Namespace) -> int:
     if idle:
         raise InputError(f"{' and '.join(idle)} has no effect without --data.")
     args.model = model_path(args.model)
-    rows = read_rows(args.data, args) if args.data else None
+    counts = RowCounts()
+    rows = read_rows(args.data, args, counts) if args.data else None
     with _quiet():  # the table says it all
         loaded, repaired, findings, about_rows = _examine(args, rows)
+    if args.data:  # what follows counts the rows made
+        about_rows.append(Finding("rows_read", "info", f"{args.data}: {counts}", measured=counts.as_dict()))
     if args.json:
         print(json.dumps(_as_json(args.model, loaded, repaired, findings + about_rows), ensure_ascii=False, indent=2))
     else:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from ..data import RowCounts
+
 
 def add_formatter_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -42,8 +44,10 @@ def add_clean_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_rows(source: str, args: argparse.Namespace) -> "Dataset":
+def read_rows(source: str, args: argparse.Namespace, counts: "RowCounts | None" = None) -> "Dataset":
     """The rows of TRL that a formatter makes of raw ones: the one that is named, or that their columns tell.
+
+    `counts` is filled in place.
 
     Raises:
         ValueError: There are no such rows, or no formatter for them.
@@ -52,5 +56,5 @@ def read_rows(source: str, args: argparse.Namespace) -> "Dataset":
     from ..data.columns import parse_columns
 
     raw = load_rows(source, encoding=args.encoding)
-    rows = format_dataset(raw, args.formatter, columns=parse_columns(args.columns), check=False)
+    rows = format_dataset(raw, args.formatter, columns=parse_columns(args.columns), counts=counts, check=False)
     return rows  # type: ignore[return-value]  # nothing is streamed

@@ -94,8 +94,8 @@ class Source:
         with self.opened() as stream:
             first = stream.read(4096)
         if first.startswith(_WIDE) or b"\0" in first:
-            fits = "utf-16" if first.startswith(_WIDE[:2]) else "utf-16-le" if first.index(b"\0") % 2 else "utf-16-be"
-            return f"{self.name} looks like {fits.upper()}, not {self.encoding.upper()}. {_say_so(fits)}"
+            wide = "utf-16" if first.startswith(_WIDE[:2]) else "utf-16-le" if first.index(b"\0") % 2 else "utf-16-be"
+            return f"{self.name} looks like {wide.upper()}, not {self.encoding.upper()}. {_say_so(wide)}"
         codec = codecs.lookup(self.encoding).name
         with self.opened() as stream:
             for number, line in enumerate(stream, start=1):  # of neither Korean encoding has a syllable a byte "\n"
