@@ -124,6 +124,15 @@ def test_inputs_of_two_kinds_are_refused(tmp_path, capsys):
     assert "margin" in error and "one by one" in error and not (tmp_path / "rows").exists()
 
 
+def test_held_out_prompts_that_training_nearly_sees_are_told(tmp_path, capsys):
+    cities = "서울 부산 대구 인천 광주 대전 울산 세종 수원 창원".split()
+    asked = [f"{city}에서 가장 높은 산과 가장 긴 강을 알려 줘{end}" for city in cities for end in (".", "요")]
+    rows = [{"prompt": text, "completion": "네."} for text in asked]
+    (tmp_path / "near.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert convert("near.json", "rows", "--eval_fraction", "0.3") == 0
+    assert "warning rows_leak" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("output", "suffix"), [("rows", "jsonl"), ("rows/train.parquet", "parquet")])
 def test_no_prompt_is_on_both_sides_of_a_split(output, suffix, tmp_path):
     (tmp_path / "twice.json").write_text(json.dumps(ORCA * 2), encoding="utf-8")

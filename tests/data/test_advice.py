@@ -52,6 +52,13 @@ def test_the_formatter_it_shows_can_be_pasted_and_run(row, tmp_path):
     assert (texts or set(made.values())) <= set(row.values()) and message.count("\n") < 12
 
 
+def test_no_advice_throws_a_second_conversation_or_a_list_of_answers_away():
+    talk = [{"role": "user", "content": "하늘은?"}, {"role": "assistant", "content": "파래요."}]
+    message = refused({"winner": "model_a", "conversation_a": talk, "conversation_b": talk})
+    assert "NAME=chosen OTHER=rejected" in message and "def " not in message and "a=messages" not in message
+    assert "are a prompt and 여러 답" in refused({"prompt": "하늘은?", "여러 답": ["파래요.", "빨개요."]})
+
+
 def test_what_the_columns_hold_is_shown():
     row = {"번호": 3, "글감": [1], "표": {"a": 1}, "대화": [{"from": "human"}], "참": True, "없음": None}
     told = "번호 (number), 글감 (list), 표 (object), 대화 (messages), 참 (true or false), 없음 (nothing)"

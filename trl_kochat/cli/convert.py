@@ -16,7 +16,7 @@ import json
 import logging
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +27,8 @@ from .rows import add_clean_argument, add_formatter_arguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from ..findings import Finding
 
 FORMATS = (".jsonl", ".parquet")
 # By TRL's dataset type: which of its commands trains on such rows.
@@ -79,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..data import split_by_prompt
     from ..data.columns import parse_columns
+    from ..data.health import check_leaks
 
     target = target_file(args.output)
     if args.eval_fraction is not None and target.stem != "train":
@@ -91,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if args.eval_fraction is not None:
         train, held_out = split_by_prompt(splits[target], args.eval_fraction, seed=args.seed)
         splits = {target: train, target.with_name(f"test{target.suffix}"): held_out}
+        show_findings(check_leaks(train, held_out))
     target.parent.mkdir(parents=True, exist_ok=True)
     for path, rows in splits.items():
         write(rows, path)
@@ -147,11 +151,15 @@ def convert(source: str, args: argparse.Namespace, columns: Mapping[str, str]) -
     if args.clean:
         rows, mended = clean_rows(rows)
         print(printable(str(mended)))
-    for finding in check_rows(rows):
-        if finding.severity != "info":
-            print(printable(str(finding)))
+    show_findings(check_rows(rows))
     kind = formatter.type or row_type(set(rows.column_names))[0]
     return of_type(Converted(source, kind, rows), args.type)  # type: ignore[arg-type]
+
+
+def show_findings(findings: Iterable["Finding"]) -> None:
+    for finding in findings:
+        if finding.severity != "info":
+            print(printable(str(finding)))
 
 
 def of_type(part: Converted, asked: str | None) -> Converted:

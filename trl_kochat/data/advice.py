@@ -16,7 +16,7 @@ from .rows import Row
 _CALLED = {
     "rejected": "reject dispreferred _lose bad worse worst negative 거절 거부 나쁜 비선호",
     "chosen": "chosen preferred accept _win good better best positive 선택 채택 좋은 선호",
-    "completion": "completion answer response output reply assistant bot 답 응답 출력",
+    "completion": "completion answer response output reply candidate generation assistant bot 답 응답 출력",
     "prompt": "prompt question instruct query input user human request 질문 물음 질의 지시 명령 입력 요청 문제",
     "text": "text content document body 본문 내용 글 문서",
 }
@@ -62,6 +62,8 @@ def way_on(row: Row, detect: Callable[[Row], str]) -> str:
     answers = answers_of(usable)
     if len(answers) > 1 and not {"chosen", "rejected"} <= guessed.keys():  # which one is better, nobody knows here
         guessed.pop("completion", None)
+    if [_kind(value) for value in usable.values()].count("messages") > 1:  # nor here
+        return "Which column is meant can be said with --columns NAME=messages, or NAME=chosen OTHER=rejected."
     columns = {name: meant for meant, name in guessed.items() if name != meant}
     try:
         fitting = detect(renamed(row, columns)) if columns else ""
@@ -88,8 +90,9 @@ def way_on(row: Row, detect: Callable[[Row], str]) -> str:
 
 
 def answers_of(row: Row) -> list[str]:
-    """Columns with texts or messages that are called like answers."""
-    return [name for name, value in row.items() if _meant(name, value) in ("completion", "chosen", "rejected")]
+    """Columns with texts or messages, or lists of them, that are called like answers."""
+    texts = {name: "" if _kind(value) == "list" else value for name, value in row.items()}
+    return [name for name, value in texts.items() if _meant(name, value) in ("completion", "chosen", "rejected")]
 
 
 def prompts_of(row: Row) -> list[str]:

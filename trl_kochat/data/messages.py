@@ -119,12 +119,13 @@ def with_system(row: Row, prompt: Messages) -> Messages:
     A system turn is a turn of the conversation: rendered apart and glued on, templates with a system text of their own
     show two.
     """
-    text = next((text_of(row, name) for name in ("system", "system_prompt") if row.get(name) is not None), "")
+    name = "system" if row.get("system") is not None else "system_prompt"
+    text = text_of(row, name) if row.get(name) is not None else ""
     if is_blank(text) or (prompt[:1] and prompt[0] == said("system", text)[0]):
         return prompt
     if prompt[:1] and prompt[0]["role"] == "system":
         raise InputError(
-            f"the system text {shown(text)} stands beside another one in the messages; which one is meant?"
+            f"the system text {shown(text)} stands beside another one in the messages; leave it out: --columns {name}="
         )
     return said("system", text) + prompt
 

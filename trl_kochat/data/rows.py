@@ -94,7 +94,11 @@ class RowCounts:
 
     def __str__(self) -> str:
         def told(kinds: Counter[str]) -> str:
-            return f" ({listed(f'{kind} {count:,}' for kind, count in kinds.most_common())})" if kinds else ""
+            return (
+                f" ({listed(f'{kind or repr(kind)} {count:,}' for kind, count in kinds.most_common())})"
+                if kinds
+                else ""
+            )
 
         return (
             f"{self.read:,} rows read, {self.made:,} made, {self.dropped.total():,} dropped{told(self.dropped)}, "

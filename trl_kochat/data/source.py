@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ WORKBOOK = _ZIP
 _PARQUET = b"PAR1"
 # What begins an ASCII file of rows in UTF-16 without a BOM, which is UTF-8, too, if odd.
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"[\0", b"{\0", b"\0[", b"\0{")
+# What no text holds.
+_CONTROL = re.compile("[\0-\x08]")
 # Korean files that call themselves EUC-KR are CP949, which has the 8,822 other syllables, too.
 _WIDER = {"utf-8": "utf-8-sig", "euc_kr": "cp949"}
 
@@ -93,9 +96,12 @@ class Source:
         """What to say of bytes that are not of this encoding."""
         with self.opened() as stream:
             first = stream.read(4096)
-        if first.startswith(_WIDE) or b"\0" in first:
-            wide = "utf-16" if first.startswith(_WIDE[:2]) else "utf-16-le" if first.index(b"\0") % 2 else "utf-16-be"
+        marked = first.startswith(_WIDE[:2])
+        wide = "utf-16" if marked else "utf-16-le" if first[1::2].count(0) > first[::2].count(0) else "utf-16-be"
+        if marked or b"\0" in first and not _CONTROL.search(first.decode(wide, "ignore")):
             return f"{self.name} looks like {wide.upper()}, not {self.encoding.upper()}. {_say_so(wide)}"
+        if _CONTROL.search(first.decode("latin-1")):
+            return f"{self.name} holds no text. Save the rows as JSON, CSV, parquet or .xlsx."
         codec = codecs.lookup(self.encoding).name
         with self.opened() as stream:
             for number, line in enumerate(stream, start=1):  # of neither Korean encoding has a syllable a byte "\n"

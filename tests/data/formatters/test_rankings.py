@@ -29,6 +29,7 @@ ULTRAFEEDBACK = {
         {"prompt": "질문", "response1": "좋음", "scores1": [5, 3], "response2": "보통", "scores2": [2, 2], "response3": "나쁨", "scores3": [1, 1]},
         {"prompt": "질문", "response1": "좋음", "scores1": 4, "response2": None, "scores2": 9, "response3": "보통", "score3": 2, "response10": "나쁨", "scores10": 1},
         {"prompt": "질문", "response1": "좋음", "scores1": "4", "response2": "보통", "scores2": "2.0", "response3": "나쁨", "scores3": "1", "response4": "", "scores4": ""},
+        {"prompt": "질문", "candidates": [{"text": "좋음", "score": 4}, {"text": "보통", "score": 2}, {"text": "나쁨", "score": 1}]},
         {"prompt": "질문", "completions": [{"text": "좋음", "score": 4}, {"content": "보통", "rating": 2}, {"answer": "나쁨", "rank": None, "score": 1}]},
     ],
 )  # fmt: skip

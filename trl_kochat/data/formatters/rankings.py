@@ -17,8 +17,8 @@ from .registry import formatter
 PROMPTS = [("prompt",), ("instruction",), ("question",), ("query",)]
 # A list of answers beside a list of their scores: argilla, LogicKor, and what people write themselves.
 LISTS = [("responses", "scores"), ("generations", "ratings"), ("outputs", "scores"), ("answers", "scores")]
-# A list of answers that hold their score or rank: UltraFeedback, Nectar.
-NESTED = [("completions",), ("answers",)]
+# A list of answers that hold their score or rank: UltraFeedback, Nectar, and what people write themselves.
+NESTED = [("completions",), ("answers",), ("responses",), ("candidates",)]
 NUMBERED = ("response1", "scores1", "response2", "scores2")
 _TEXT, _SCORE = ("response", "text", "answer", "content"), ("overall_score", "score", "rating")
 
