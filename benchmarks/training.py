@@ -154,9 +154,6 @@ def measured_trainer(
                 results["after"] = evaluate(self)
             return out
 
-        def save_model(self, *args, **kwargs):
-            pass
-
     return MeasuredTrainer
 
 
