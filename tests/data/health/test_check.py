@@ -249,6 +249,16 @@ def test_a_label_tells_two_rows_apart():
     assert "rows_duplicate" not in found([{**row, "label": True}, {**row, "label": False}])
 
 
+def test_calls_of_tools_tell_two_rows_and_two_answers_apart():
+    def calls(city):
+        call = {"type": "function", "function": {"name": "날씨", "arguments": {"city": city}}}
+        return [{"role": "assistant", "content": None, "tool_calls": [call]}]
+
+    rows = [{"prompt": user("날씨?"), "chosen": calls(city), "rejected": calls("부산")} for city in ("서울", "대구")]
+    assert not {"rows_duplicate", "rows_same_answers"} & found(rows).keys()
+    assert not {"rows_duplicate", "rows_same_answers"} & found(format_dataset(rows, "trl", check=False)).keys()
+
+
 def test_rows_are_numbered_over_batches_and_streams_are_read():
     rows = completions(sound=BATCH_ROWS + 500)
     rows[BATCH_ROWS + 7]["completion"] = assistant("nan")

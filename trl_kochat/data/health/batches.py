@@ -1,5 +1,6 @@
 """Rows in batches as columns of plain texts, and rows of one kind counted."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -99,12 +100,18 @@ def _batch(first: int, columns: Mapping[str, list[Any]]) -> Batch:
 
 
 def _joined(value: Any) -> str:
-    return value if isinstance(value, str) else "\n".join([message["content"] or "" for message in value])
+    return value if isinstance(value, str) else "\n".join(map(_said, value))
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    """The text of a message, and the tools that it calls."""
+    calls = message.get("tool_calls")
+    return (message["content"] or "") + (json.dumps(calls, ensure_ascii=False, default=str) if calls else "")
 
 
 def _split_last_answer(messages: Any) -> tuple[str, str]:
     if messages and messages[-1]["role"] == "assistant":
-        return _joined(messages[:-1]), messages[-1]["content"] or ""
+        return _joined(messages[:-1]), _said(messages[-1])
     return _joined(messages), ""
 
 
