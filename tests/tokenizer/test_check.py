@@ -261,6 +261,12 @@ def test_a_template_whose_answers_open_by_themselves(tokenizer):
     assert not {code for code in by_code(check_tokenizer(tokenizer)) if code.startswith("template_opens")}
 
 
+def test_a_template_that_opens_an_answer_behind_every_conversation(tokenizer):
+    tokenizer.chat_template = PLAIN_TEMPLATE.replace("add_generation_prompt", "true")
+    finding = by_code(check_tokenizer(tokenizer))["template_opens_always"]
+    assert finding.severity == "warning" and finding.measured == {"tail": "assistant"}
+
+
 @pytest.mark.parametrize(
     ("switch", "way_out"),
     [("true", "set_chat_template"), ("enable_thinking is undefined or enable_thinking", '{"enable_thinking": false}')],

@@ -57,7 +57,17 @@ def check_template(examined: ExaminedTokenizer) -> Iterator[Finding]:
         )
         return
     frame = conversation.partition(_ASSISTANT)[2].partition(_USER_2)[0]  # end of an answer, start of a question
-    yield from _check_stop(examined, frame, answered.partition(_ASSISTANT)[2])
+    end = answered.partition(_ASSISTANT)[2]
+    yield from _check_stop(examined, frame, end)
+    _, eos, tail = end.rpartition(tokenizer.eos_token or "\0")
+    if eos and (tail := tail.strip()) and prompt.strip().endswith(tail):
+        yield Finding(
+            "template_opens_always",
+            "warning",
+            f"{tail!r} stands behind every conversation, add_generation_prompt or not, and so behind the end of every answer "
+            "that is trained on. Take a template that writes it when asked: set_chat_template(tokenizer, 'ko_instruct').",
+            measured={"tail": tail},
+        )
     yield from _check_opening(examined)
     yield from _check_date(examined, prompt)
     yield from _check_own_system(examined, prompt, frame)
