@@ -6,6 +6,7 @@ import torch
 from peft import (
     AutoPeftModelForCausalLM,
     AutoPeftModelForSequenceClassification,
+    LoHaConfig,
     LoraConfig,
     PromptTuningConfig,
     get_peft_model,
@@ -16,6 +17,7 @@ from tests.families.tiny import tiny_model
 from tests.tiny_lm import tiny_gpt2, tiny_llama, tiny_reward_model
 from trl_kochat.measure.logps import completion_logits, pack_rows, token_logps
 from trl_kochat.ppo.adapters import AdapterRoles
+from trl_kochat.ppo.models import disable_dropout, shares_base
 from trl_kochat.ppo.roles import POLICY, REWARD, VALUE, Roles, hidden_states
 
 
@@ -392,6 +394,28 @@ def test_models_of_another_width_are_still_separate():
     value = tiny_reward_model(hidden_size=16)
     model = AdapterRoles(tiny_llama(), peft_config=lora(), value_source=value)
     assert scores_of(model).values.shape == (2, 5)
+
+
+def test_no_dropout_of_an_adapter_is_left():
+    adapter = LoHaConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], rank_dropout=0.5, module_dropout=0.5)
+    model = get_peft_model(tiny_llama(), adapter).train()
+    for name, parameter in model.named_parameters():
+        if "hada" in name:
+            parameter.data.normal_()
+    assert not torch.equal(completion_logits(model, ROWS), completion_logits(model, ROWS))
+    disable_dropout(model)
+    assert torch.equal(completion_logits(model, ROWS), completion_logits(model, ROWS))
+
+
+def test_a_base_at_another_name_is_the_same_base(folders, tmp_path):
+    (tmp_path / "link").symlink_to(folders["base"])
+    here, there = (AutoModelForCausalLM.from_pretrained(path) for path in (tmp_path / "link", folders["base"]))
+    assert shares_base(folders["reward"], here) and shares_base(folders["reward"], there)
+    there.save_pretrained(tmp_path / "copy")
+    assert not shares_base(folders["reward"], AutoModelForCausalLM.from_pretrained(tmp_path / "copy"))
+    in_memory = get_peft_model(tiny_llama(), lora())
+    in_memory.save_pretrained(tmp_path / "nameless")
+    assert shares_base(str(tmp_path / "nameless"), there) and shares_base(str(tmp_path / "nameless"), tiny_llama())
 
 
 def test_generating_from_merged_weights_leaves_the_base_bit_for_bit(folders):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +11,10 @@ from datasets import Dataset
 
 from tests.tiny_lm import tiny_llama, tiny_reward_model
 from trl_kochat.ppo import PPOConfig
-from trl_kochat.ppo.checks import check_launch, checked_sources
+from trl_kochat.ppo.checks import check_datasets, check_launch, checked_sources
 from trl_kochat.ppo.models import Loader
 from trl_kochat.ppo.progress import Progress
+from trl_kochat.ppo.rewards import FunctionReward
 from trl_kochat.ppo.tables import show_completions
 
 from .test_trainer import ROWS, lora, trainer
@@ -77,12 +79,21 @@ def test_measures_of_a_rollout_are_sums_over_its_tokens(maker):
     assert rows[:, 6].tolist() == [1.0] * 4 and rows[:, 7].isnan().all()
 
 
+def test_a_rollout_is_made_and_scored_without_dropout_even_if_updates_have_it(tmp_path):
+    ppo = trainer(tmp_path, one, model=tiny_llama(attention_dropout=0.5, eos_logit=4.0), disable_dropout=False)
+    ppo.model.train()
+    made, again = (ppo.maker([ROWS[i] for i in range(4)], numbers=range(4), seed=[0], slice_size=2) for _ in range(2))
+    assert made.episodes.completion_ids == again.episodes.completion_ids
+    assert torch.equal(made.per_token_logps, again.per_token_logps) and (made.kl == 0).all()
+
+
 def test_a_table_has_a_row_for_each_completion(maker):
     made = maker([ROWS[i] for i in range(4)], numbers=range(4), seed=[0], slice_size=2)
     made.episodes.columns["note"] += ["a", "b"]  # of a function that had nothing to say on the others
     advantages = torch.where(made.mask, 2.0, 1e9)
     table = maker.table(made, advantages)
     assert [row["prompt"] for row in table] == ROWS["prompt"][:4]
+    assert [row["completion"] for row in table] == made.episodes.completions
     assert [(row["one"], row["nothing"], row["advantage"]) for row in table] == [(1.0, None, 2.0)] * 4
     assert [row.get("note") for row in table] == ["a", "b", None, None]
     assert "advantage" not in maker.table(made)[0]
@@ -119,6 +130,23 @@ def test_completions_are_shown_as_they_are_without_what_would_move_the_cursor(ca
     assert capsys.readouterr().out == ""
 
 
+def test_all_completions_go_to_the_run_of_wandb_that_is_open(monkeypatch, capsys):
+    logged = []
+    wandb = SimpleNamespace(run=None, log=logged.append, Table=lambda columns, data: (columns, data))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    args = PPOConfig("out", report_to="wandb", use_cpu=True, num_completions_to_print=1)
+    conversation = [{"role": "user", "content": "질문"}]
+    rows = [{"prompt": conversation, "one": 1.0}, {"prompt": "글", "completion": "답"}]
+    show_completions(rows, name="eval", step=7, args=args)
+    assert not logged
+    wandb.run = object()
+    show_completions(rows, name="eval", step=7, args=args)
+    data = [[7, str(conversation), 1.0, None], [7, "글", None, "답"]]
+    assert logged == [{"eval": (["step", "prompt", "one", "completion"], data)}]
+    show_completions(rows, name="eval", step=7, args=PPOConfig("out", report_to="none", use_cpu=True))
+    assert len(logged) == 1
+
+
 # What is refused before anything is loaded.
 
 
@@ -140,6 +168,35 @@ def test_sharded_weights_and_one_process_for_several_gpus_are_refused(how, messa
         check_launch(launched(**how))
     check_launch(launched())
     check_launch(launched(n_gpu=0))
+
+
+def test_a_trainer_refuses_to_drive_several_gpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(PPOConfig, "n_gpu", 2)
+    with pytest.raises(ValueError, match="accelerate launch"):
+        trainer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["prompts", "completions", "trainer_state", "log_metric", "log_extra"])
+def test_a_column_may_not_have_the_name_of_what_reward_functions_get_anyway(name):
+    rows = Dataset.from_dict({"prompt": ["글"], name: ["x"]})
+    maker = SimpleNamespace(rewards=[FunctionReward(one, "one")])
+    with pytest.raises(ValueError, match=f"train_dataset has a column '{name}'"):
+        check_datasets(rows, None, maker, None, None)
+
+
+def test_a_reference_is_copied_where_kl_asks_for_one_and_is_a_model_at_rest(tmp_path):
+    assert trainer(tmp_path, peft_config=None, kl_coef=0.0).ref_model is None
+    ppo = trainer(tmp_path, model=tiny_llama(attention_dropout=0.5).train(), peft_config=None)
+    assert not ppo.ref_model.training and not any(p.requires_grad for p in ppo.ref_model.parameters())
+    made = ppo.maker([ROWS[i] for i in range(4)], numbers=range(4), seed=[0], slice_size=2)
+    assert (made.kl == 0).all()
+
+
+def test_a_reference_in_8_bit_stays_where_it_was_loaded(tmp_path):
+    reference = tiny_llama()
+    reference.quantization_method = "bitsandbytes"
+    reference.to = lambda *args: pytest.fail("moved")
+    assert trainer(tmp_path, peft_config=None, ref_model=reference).ref_model is reference
 
 
 def test_one_source_of_rewards_or_several_with_a_tokenizer_each():

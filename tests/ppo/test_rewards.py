@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification
 from trl import GRPOConfig, GRPOTrainer
 
 from tests.tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
@@ -83,11 +83,37 @@ def test_where_padding_is_eos_a_score_is_read_before_it_as_in_training(tmp_path)
         assert reward(torch.tensor([prompt + ids])).logits[0, 0].item() == pytest.approx(score, abs=1e-4)
 
 
+def test_a_reward_model_that_reads_both_ways_is_scored_without_the_padding(tmp_path):
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    reward = BertForSequenceClassification(BertConfig(num_labels=1, pad_token_id=1, initializer_range=0.3, **sizes))
+    made = made_by(trainer(tmp_path, reward, value_model=tiny_reward_model()), ROWS, size=8)
+    rows = [p + c for p, c in zip(made.episodes.prompt_ids, made.episodes.completion_ids, strict=True)]
+    assert len({len(row) for row in rows}) > 1
+    alone = [reward(torch.tensor([row])).logits[0, 0].item() for row in rows]
+    assert made.scores.tolist() == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_reward_model_reads_with_the_tokenizer_that_was_saved_with_it(tmp_path):
+    tiny_reward_model(vocab_size=270).save_pretrained(tmp_path / "reward")
+    tiny_tokenizer(vocab_size=270).save_pretrained(tmp_path / "reward")
+    (reward,) = trainer(tmp_path, str(tmp_path / "reward")).rewards
+    assert reward.tokenizer.get_vocab() == tiny_tokenizer(vocab_size=270).get_vocab()
+
+
+def test_answers_whose_template_writes_no_token_behind_them_are_read_as_they_are(tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = tokenizer.chat_template.replace("{{ eos_token }}\n{% endfor %}", "{% endfor %}")
+    assert tokenizer.chat_template != TAIL
+    episodes = made_by(trainer(tmp_path, processing_class=tokenizer, rows=CONVERSATIONS), CONVERSATIONS).episodes
+    assert any(episodes.finished) and episodes.read_ids == episodes.completion_ids
+
+
 SEEN = {}
 
 
 def plain(prompts, completions, completion_ids, number, trainer_state, log_metric, log_extra, **kwargs):
-    SEEN["step"] = trainer_state.global_step
+    SEEN["step"], SEEN["gradients"] = trainer_state.global_step, torch.is_grad_enabled()
     log_metric("letters", sum(map(len, completions)) / len(completions))
     log_extra("number_of_row", number)
     return [float(len(ids)) for ids in completion_ids]
@@ -127,7 +153,7 @@ def test_the_same_functions_run_in_ppo_and_in_grpo(tmp_path):
     for run in (grpo, ppo):
         assert logged(run, "letters")[0] > 0
         assert logged(run, "rewards/waiting/mean") == [0.5] and logged(run, "rewards/sometimes/mean") == [1.0]
-    assert SEEN["step"] == 0
+    assert SEEN == {"step": 0, "gradients": False}  # a model in a function would keep its activations
     assert ppo.evaluate()["eval_letters"] > 0 and SEEN["step"] == 1
     assert [row["number_of_row"] for row in ppo.eval_completions] == list(range(len(ROWS)))
 

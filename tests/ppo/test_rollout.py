@@ -137,6 +137,13 @@ def test_top_k_one_is_greedy():
     assert completions[0] == greedy[0, 3:].tolist()
 
 
+def test_generation_ends_when_every_row_has_ended():
+    model, passes = tiny_llama(), []
+    model.register_forward_hook(lambda *args: passes.append(1))
+    completions, finished = complete(model, [0, 1], eos=range(300))
+    assert all(finished) and [len(ids) for ids in completions] == [1, 1] and len(passes) == 1
+
+
 def fields_of_generation_config():
     return sorted(
         name for name in GenerationConfig().to_dict() if name not in ("transformers_version", "_from_model_config")

@@ -67,18 +67,18 @@ class AdapterRoles(Roles):
         self.reference = self_reference  # an adapter's name; None: adapters off
         self.reward_heads = nn.ModuleDict()
         for name, path in zip(reward_names, reward_adapters, strict=True):
-            self.reward_heads[name] = self._load_adapter(path, name, trainable=False)
+            self.reward_heads[name] = self._load_adapter(path, name)
         self.reward_heads.requires_grad_(False)
         self.has_value_adapter = value_trunk == "adapter" and not has_model
         if self.has_value_adapter:
             source = value_source or next(iter(reward_adapters), None)
             if source is not None:
-                self.value_head = self._load_adapter(str(source), VALUE, trainable=True)
+                self.value_head = self._load_adapter(str(source), VALUE)
             else:
                 self.policy.add_adapter(VALUE, copy.deepcopy(self.policy.peft_config[POLICY]))
         self._settle_gradients()
 
-    def _load_adapter(self, path: str, name: str, *, trainable: bool) -> ScalarHead:
+    def _load_adapter(self, path: str, name: str) -> ScalarHead:
         """Put the adapter of a reward model on the base, and return its head."""
         folder = str(adapter_folder(path))  # PEFT would read a pickle where there are no safetensors
         config = PeftConfig.from_pretrained(folder)
@@ -89,7 +89,7 @@ class AdapterRoles(Roles):
                 f"The adapter {path!r} is of the kind {config.peft_type.value}, the policy's of {ours.value}: on one "
                 "base they are of one kind. Pass the reward model as a model, or give the policy such an adapter."
             )
-        result = self.policy.load_adapter(folder, adapter_name=name, is_trainable=trainable)
+        result = self.policy.load_adapter(folder, adapter_name=name)
         # The same base, perhaps at another place by now.
         self.policy.peft_config[name].base_model_name_or_path = self.language_model.name_or_path
         # PEFT gives those of every adapter where a module holds the name in its own: "query_key_value".
@@ -164,7 +164,6 @@ class AdapterRoles(Roles):
         with self.role(self.reference):
             return token_logps(completion_logits(self.policy, rows), rows, temperature=temperature)
 
-    @torch.no_grad()
     def adapter_rewards(self, name: str, rows: PackedRows, positions: Sequence[int]) -> torch.Tensor:
         """Score of each row by the reward adapter `name`, read at its position, `(B,)`."""
         with self.role(name):

@@ -204,7 +204,6 @@ class ExperienceMaker:
     def _active_scores(self, model: nn.Module, rows: PackedRows) -> Scores:
         return model(**rows._asdict(), temperature=self.args.temperature, with_entropies=True)
 
-    @torch.no_grad()
     def _whole(self, active: list[Scores], ref: list[torch.Tensor | None]) -> list[torch.Tensor]:
         """Log-probabilities, values, entropies and KL of all slices, each `(B, C)`."""
         slices = []
@@ -224,7 +223,6 @@ class ExperienceMaker:
             return self.model.ref_logps(rows, temperature=temperature)
         return token_logps(completion_logits(self.ref_model, rows), rows, temperature=temperature)
 
-    @torch.no_grad()
     def rollout(self, made: Experience, *, kl_coef: float) -> tuple[Rollout, dict[str, float]]:
         """Advantages and returns, standardized over all processes; and what they say of the critic."""
         _check_finite(made)

@@ -112,7 +112,6 @@ class ModelReward:
             return self.model.adapter_rewards(self.adapter, rows, positions)
         return self.model(input_ids=rows.input_ids, attention_mask=rows.attention_mask).logits[:, 0]
 
-    @torch.no_grad()
     def __call__(self, episodes: Episodes) -> list[float | None]:
         ids = [[*p, *c] for p, c in zip(episodes.prompt_ids, episodes.read_ids, strict=True)]
         if self.tokenizer is not None:
