@@ -70,7 +70,7 @@ def made(saved, tmp_path):
     return tmp_path / "made"
 
 
-def ppo(model, reward, **kwargs):
+def ppo(model, reward, *, trust_remote_code=False, **kwargs):
     """Build a PPO trainer, which loads everything that it is given as a path."""
     config = PPOConfig(
         output_dir=str(Path(str(reward)).parent / "out"),
@@ -78,8 +78,9 @@ def ppo(model, reward, **kwargs):
         report_to=[],
         bf16=False,
         max_completion_length=4,
+        trust_remote_code=trust_remote_code,
     )
-    rows = Dataset.from_list([{"prompt": "안녕?"}] * 4)
+    rows = Dataset.from_list([{"prompt": "안녕?"}] * 8)
     PPOTrainer(
         model, reward_funcs=reward, args=config, train_dataset=rows, processing_class=tiny_tokenizer(), **kwargs
     )
@@ -157,6 +158,11 @@ def test_trusted_code_is_let_through(made):
 
 
 OWN = """from transformers import AutoModel, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel
+from transformers import PreTrainedTokenizerFast
+
+
+class Own(PreTrainedTokenizerFast):
+    pass
 
 
 class Config(LlamaConfig):
@@ -179,8 +185,9 @@ class Scorer(LlamaForSequenceClassification):
 """
 
 
-@pytest.mark.parametrize("command", ["generate", "score", "merge"])
-def test_commands_run_code_when_they_are_told_to(made, tmp_path, capsys, monkeypatch, command):
+@pytest.fixture
+def working(made, tmp_path, monkeypatch):
+    """A model whose own code works, and adapters on it."""
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     with_code(made / "model")
     path = made / "model" / "config.json"
@@ -188,6 +195,20 @@ def test_commands_run_code_when_they_are_told_to(made, tmp_path, capsys, monkeyp
     config["auto_map"]["AutoModelForSequenceClassification"] = "own.Scorer"
     path.write_text(json.dumps(config), encoding="utf-8")
     (made / "model" / "own.py").write_text(OWN, encoding="utf-8")
+    return made
+
+
+def test_ppo_runs_code_of_policy_reward_model_and_tokenizer_when_it_is_told_to(working):
+    with_tokenizer_code(working / "model")
+    for policy in (str(working / "policy"), tiny_llama()):  # with the reward adapter on it, and on a base of its own
+        ppo(policy, str(working / "reward"), trust_remote_code=True)
+        with pytest.raises(ValueError, match="trust_remote_code"):
+            ppo(policy, str(working / "reward"))
+
+
+@pytest.mark.parametrize("command", ["generate", "score", "merge"])
+def test_commands_run_code_when_they_are_told_to(working, tmp_path, capsys, command):
+    made = working
     arguments = {
         "generate": [str(made / "model"), "--adapter", str(made / "policy"), "--prompt", "안녕?"],
         "score": [str(made / "reward"), "--prompt", "안녕?", "--completion", "네"],
@@ -231,11 +252,16 @@ def test_commands_say_it_in_one_line(made, tmp_path, capsys, command):
     assert not (tmp_path / "RAN").exists()
 
 
+def with_tokenizer_code(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
 def test_a_tokenizer_with_code_of_its_own_is_refused_and_not_run(made):
     folder = made / "model"
-    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    config |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    with_tokenizer_code(folder)
     (folder / "own.py").write_text(CODE, encoding="utf-8")
     with pytest.raises(ValueError, match=f"The tokenizer of .*model {REMOTE}.*--trust_remote_code"):
         load_tokenizer(folder)

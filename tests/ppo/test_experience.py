@@ -125,6 +125,7 @@ def test_completions_are_shown_as_they_are_without_what_would_move_the_cursor(ca
     show_completions(rows, name="completions", step=7, args=args)
     out = capsys.readouterr().out
     assert "completions, step 7" in out and "USER" in out and "질문" in out and "0.12" in out and "more" in out
+    assert out.count("├") == 1  # a line between the two
     assert "0.123" not in out and "셋" not in out and "\x1b[2J" not in out and "None" not in out
     show_completions([], name="completions", step=7, args=args)
     assert capsys.readouterr().out == ""

@@ -14,7 +14,7 @@ from trl_kochat.ppo import PPOConfig
 from trl_kochat.ppo.adapters import AdapterRoles
 from trl_kochat.ppo.models import Loader
 from trl_kochat.ppo.roles import POLICY
-from trl_kochat.ppo.sharing import SHARING, can_merge
+from trl_kochat.ppo.sharing import SHARING, can_merge, check_sharing
 
 
 ROWS = pack_rows([[5, 6, 7, 8], [9, 10]], [[11, 12, 0], [13, 14, 15, 16, 17]], pad_token_id=1)
@@ -132,6 +132,14 @@ def test_kinds_that_were_not_tried_are_refused(kind):
     if PeftType[kind] not in SHARING:
         with pytest.raises(ValueError, match=f"{kind} is not known to share a base"):
             AdapterRoles(tiny_llama(), peft_config=peft.PeftConfig(peft_type=PeftType[kind]))
+
+
+@pytest.mark.parametrize("init", ["corda", "loftq", "lora_ga", "olora", "pissa", "pissa_niter_4"])
+def test_a_start_that_takes_weights_out_of_the_base_is_refused(init):
+    config = lora()
+    config.init_lora_weights = init  # some of them want packages or rows of their own to be made
+    with pytest.raises(ValueError, match=f"init_lora_weights='{init}' changes the base"):
+        check_sharing(config)
 
 
 def test_two_active_adapters_are_an_error():

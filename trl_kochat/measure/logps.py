@@ -96,7 +96,7 @@ def feed_in_one_block(model: nn.Module) -> None:
     for module in model.modules():
         head = module.get_output_embeddings() if isinstance(module, PreTrainedModel) else None
         if isinstance(head, nn.Linear):
-            head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
+            head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 
 
 def completion_logits(model: nn.Module, rows: PackedRows) -> torch.Tensor:
