@@ -402,9 +402,14 @@ def test_no_dropout_of_an_adapter_is_left():
     for name, parameter in model.named_parameters():
         if "hada" in name:
             parameter.data.normal_()
-    assert not torch.equal(completion_logits(model, ROWS), completion_logits(model, ROWS))
+
+    def passes():
+        return {tuple(completion_logits(model, ROWS).flatten().tolist()) for _ in range(8)}
+
+    torch.manual_seed(0)
+    assert len(passes()) > 2
     disable_dropout(model)
-    assert torch.equal(completion_logits(model, ROWS), completion_logits(model, ROWS))
+    assert len(passes()) == 1
 
 
 def test_a_base_at_another_name_is_the_same_base(folders, tmp_path):
