@@ -86,8 +86,9 @@ def test_a_text_that_the_vocabulary_cannot_write_is_said_and_no_text_is_another_
     assert encode_texts(tokenizer, ["네"]) == [[0]]
     with pytest.raises(InputError, match="no writing for a text such as '아니요': .*unk_token"):
         encode_texts(tokenizer, ["아니요"])
-    with pytest.raises(ValueError, match="(?!.*no writing)"):
+    with pytest.raises(ValueError) as caught:
         encode_texts(tokenizer, [3])
+    assert not isinstance(caught.value, InputError)
 
 
 def test_a_text_gets_one_eos_and_a_prompt_none():

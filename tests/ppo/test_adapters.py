@@ -178,6 +178,13 @@ def test_gradients_are_the_same_with_activation_checkpointing(folders, value_tru
     assert all(grad.abs().max() > 0 for grad in plain.values())
 
 
+def test_the_layers_that_are_checkpointed_are_those_that_are_asked_for_in_policy_and_value():
+    model = Roles(tiny_llama(), value_model=tiny_reward_model())
+    model.activation_checkpointing_enable(every_n_layers=2)
+    for part in (model.policy, model.value_model):
+        assert [layer.gradient_checkpointing for layer in part.base_model.layers] == [True, False]
+
+
 def test_reentrant_checkpointing_is_refused(folders):
     with pytest.raises(ValueError, match="use_reentrant=False"):
         fresh(folders).activation_checkpointing_enable({"use_reentrant": True})
