@@ -216,6 +216,14 @@ def test_an_sft_adapter_is_where_the_policy_starts(folders, reference):
     assert torch.equal(model.ref_logps(ROWS), expected)
 
 
+def test_the_policy_starts_from_the_adapter_of_any_name():
+    model = get_peft_model(tiny_llama(), lora(), adapter_name="mine")
+    shake(model)
+    with torch.no_grad():
+        expected = token_logps(completion_logits(model, ROWS), ROWS)
+    assert torch.equal(scores_of(AdapterRoles(model)).per_token_logps, expected)
+
+
 def test_adapter_names_that_clash_are_an_error(folders):
     base = AutoModelForCausalLM.from_pretrained(folders["base"])
     with pytest.raises(ValueError, match="'policy'.*adapter_name='default'"):

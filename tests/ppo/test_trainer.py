@@ -248,7 +248,9 @@ def test_rewards_are_weighted_clipped_and_named(tmp_path):
     ppo.train()
     first = updates(ppo)[0]
     assert first["rewards/one/mean"] == 1.0 and first["rewards/sometimes/mean"] == 3.0
-    assert 2.0 < first["reward"] < 3.0  # 2 where one function spoke, 3.5 clipped to 3 where both did
+    assert 2.0 < first["reward"] < 3.0
+    made = ppo.maker([ROWS[i] for i in range(4)], numbers=range(4), seed=[0], slice_size=4)
+    assert made.scores.tolist() == [3.0, 2.0] * 2  # 3.5 clipped to 3 where both spoke, 2 where one did
     assert first["ppo/missing_rewards"] == 0
 
 
@@ -293,8 +295,14 @@ def test_a_reward_model_with_the_policys_tokenizer_is_scored_on_ids(tmp_path):
 def test_scored_answers_have_the_columns_of_the_dataset_and_no_values(tmp_path):
     given = []
     rows = ROWS.add_column("wish", list(range(len(ROWS))))
-    ppo = trainer(tmp_path, lambda wish, **kwargs: given.append(wish) or [1.0] * len(wish), rows=rows)
-    assert ppo.score_answers(PROMPTS[:2], ["a", "b"]) == [1.0, 1.0] and given == [[None, None]]
+
+    def reward(prompts, wish, **kwargs):
+        given.append((prompts, wish))
+        return [1.0] * len(prompts)
+
+    ppo = trainer(tmp_path, reward, rows=rows)
+    assert ppo.score_answers(PROMPTS[:2], ["a", "b"]) == [1.0, 1.0]
+    assert given == [([[{"role": "user", "content": prompt}] for prompt in PROMPTS[:2]], [None, None])]
 
 
 @pytest.mark.parametrize("value_trunk", ["adapter", "policy"])

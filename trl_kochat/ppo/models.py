@@ -22,7 +22,7 @@ from transformers.utils import find_adapter_config_file
 
 from ..errors import InputError
 from ..measure.score import load_reward_model
-from ..models import adapter_folder, read_adapter_config, refuse_what_runs_code, saying_which_model
+from ..models import adapter_folder, read_adapter_config, saying_which_model
 from ..sample import embedded
 from ..score_head import give_score_head
 from ..text.shown import unique_names
@@ -81,7 +81,6 @@ class Loader:
         if not config.base_model_name_or_path:
             raise InputError(f"The adapter {path!r} names no base: load the base, and pass PeftModel.from_pretrained.")
         config.base_model_name_or_path = embedded(config.base_model_name_or_path)
-        refuse_what_runs_code(config.base_model_name_or_path, trust_remote_code=self.args.trust_remote_code)
         return folder, config
 
 
