@@ -221,7 +221,8 @@ def test_the_policy_starts_from_the_adapter_of_any_name():
     shake(model)
     with torch.no_grad():
         expected = token_logps(completion_logits(model, ROWS), ROWS)
-    assert torch.equal(scores_of(AdapterRoles(model)).per_token_logps, expected)
+    roles = AdapterRoles(model)
+    assert torch.equal(scores_of(roles).per_token_logps, expected) and torch.equal(roles.ref_logps(ROWS), expected)
 
 
 def test_adapter_names_that_clash_are_an_error(folders):
