@@ -114,6 +114,7 @@ def shared_flags(args: argparse.Namespace) -> list[str]:
         "num_train_epochs": 1,
         "max_steps": args.max_steps,
         "save_strategy": "no",
+        "eval_strategy": "no",
         "logging_steps": 1,
         "optim": optimizer(),
         "warmup_steps": args.warmup,

@@ -45,6 +45,7 @@ def training_flags(args: argparse.Namespace) -> dict[str, Any]:
         "warmup_steps": 5,
         "logging_steps": 1,
         "save_strategy": "no",
+        "eval_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
         **({} if cuda else {"bf16": False, "use_cpu": True}),
