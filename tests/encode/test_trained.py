@@ -79,5 +79,6 @@ def test_the_end_of_a_packed_row_is_its_own_and_not_its_neighbours(tokenizer):
 
 
 def test_rows_that_are_no_ids_have_no_lengths():
-    dataset = Dataset.from_list([{"prompt": "가"}])
-    assert column_lengths(dataset) == {} and row_lengths(dataset) == [] and answer_lengths(dataset) == []
+    rows = Dataset.from_list([{"prompt": "가"}, {"prompt": "나"}])
+    for dataset in (rows, rows.select([1, 0])):  # the second is told by its indices
+        assert column_lengths(dataset) == {} and row_lengths(dataset) == [] and answer_lengths(dataset) == []

@@ -27,11 +27,12 @@ def column_lengths(rows: Any) -> dict[str, list[int]]:
     Args:
         rows ([`~datasets.Dataset`] or `dict`): A trainer's dataset, or columns of it as `Dataset.map` hands them on.
     """
-    if isinstance(rows, Dataset):  # lists of Python's would take seconds for some thousand rows
-        table = rows.select_columns([name for name in _COLUMNS if name in rows.column_names]).with_format("arrow")[:]
-        return {_COLUMNS[name]: list_value_length(table[name]).to_pylist() for name in table.column_names}
-    names = getattr(rows, "column_names", None) or list(rows)
-    return {said: [len(ids) for ids in rows[name]] for name, said in _COLUMNS.items() if name in names}
+    columns = getattr(rows, "column_names", None) or list(rows)
+    names = [name for name in _COLUMNS if name in columns]
+    if isinstance(rows, Dataset) and names:  # lists of Python's would take seconds for some thousand rows
+        table = rows.select_columns(names).with_format("arrow")[:]
+        return {_COLUMNS[name]: list_value_length(table[name]).to_pylist() for name in names}
+    return {_COLUMNS[name]: [len(ids) for ids in rows[name]] for name in names}
 
 
 def row_lengths(rows: Any) -> list[int]:

@@ -43,11 +43,14 @@ class _Labelled:
 
     def _before(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         self._mask = None
-        if not kwargs.get("fused_lm_head") or kwargs.get("labels") is None:
-            return None
-        labels = kwargs["labels"][:, 1:]
+        return (args, self._shifted(**kwargs)) if kwargs.get("fused_lm_head") else None
+
+    def _shifted(self, labels: torch.Tensor | None = None, **others: Any) -> dict[str, Any]:
+        if labels is None:
+            return others
+        labels = labels[:, 1:]
         self._mask = labels != -100
-        return args, {**kwargs, "labels": None, "shift_labels": labels[self._mask][None]}  # (1, N)
+        return dict(others, shift_labels=labels[self._mask][None])  # (1, N)
 
     def _after_backbone(self, backbone: nn.Module, args: Any, output: Any) -> None:
         if self._mask is not None:
