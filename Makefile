@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+TESTS ?= not presets
 # Pinned here and not in the locks, because which build of it is right depends on the machine; so no newer one with
 # gigabytes of CUDA libraries is pulled in. On a GPU machine: make demo TORCH="torch"
 TORCH ?= torch==2.13.0
@@ -73,7 +74,7 @@ wheel: install
 	$(BIN)/python -m build --no-isolation --wheel
 
 test: install
-	$(BIN)/python -m pytest -m "not presets"
+	$(BIN)/python -m pytest -m "$(TESTS)"
 
 # The cpu presets from end to end, with the margins they have to keep.
 presets: install

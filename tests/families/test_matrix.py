@@ -28,7 +28,8 @@ if not ALL_KNOWN:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else (pytest.mark.slow, pytest.mark.matrix)) for name in FAMILIES],
 )
 def test_a_family_goes_through_every_stage_as_the_page_says(name):
     assert stage_row(name, run_family(name)) in TEXT.splitlines()
