@@ -5,8 +5,8 @@
 
 Every figure is of a run's own `report/metrics.json`: reward (the weighted sum), KL in nats an answer, different and right
 answers on held-out prompts before and after, seconds from its first step to its last, and the peak memory of its process.
-Each trainer keeps the KL weight of its own preset, PPO its rate, too; at equal numbers of answers PPO takes the same number of
-steps.
+Each trainer keeps the KL weight of its own preset, PPO its rate, too; at equal numbers of answers PPO takes the same
+number of steps.
 """
 
 import argparse

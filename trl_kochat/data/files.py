@@ -194,13 +194,8 @@ def _read_workbook(source: Source) -> Iterator[Row]:
         content = io.BytesIO(stream.read())
     try:
         first, *others = openpyxl.load_workbook(content, data_only=True).worksheets
-    except (
-        zipfile.BadZipFile,
-        LookupError,
-        ValueError,
-        TypeError,
-        SyntaxError,
-    ) as error:  # no workbook, or a broken one
+    # No workbook, or a broken one.
+    except (zipfile.BadZipFile, LookupError, ValueError, TypeError, SyntaxError) as error:
         raise InputError(f"{name} is no workbook that can be read: {cut(str(error), 300)}.") from error
     if others:
         logger.warning("%s: rows are read from its first sheet, %r, alone.", name, first.title)

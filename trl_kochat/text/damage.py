@@ -86,7 +86,7 @@ def misread(text: str) -> str | None:
 def restored(text: str) -> str:
     """Korean that was read as Latin-1 or Windows-1252, as it was; any other text as it is.
 
-    The way back has one outcome, and a text that lost bytes has none (UTF-8 read as CP949 has), so nothing is guessed.
+    The way back has one outcome, and a text that lost bytes has none (UTF-8 read as CP949 lost some), so nothing is guessed.
 
     >>> restored("안녕하세요".encode().decode("latin-1")), restored("안녕하세요".encode("cp949").decode("latin-1"))
     ('안녕하세요', '안녕하세요')

@@ -28,8 +28,8 @@ _MEANING = {"true": True, "1": True, "false": False, "0": False}
 def to_unpaired_preference(row: Row) -> Rows:
     """`prompt` and `completion`, a conversation that ends in an answer, or Alpaca's columns, with `label` or `kto_tag`.
 
-    Columns of other questions and answers are read where the formatter is named. A label is `true` or `false`, 1 or 0, or these as text. Dropped when the prompt (`empty_prompt`) or the answer
-    (`empty_completion`) is blank.
+    Columns of other questions and answers are read where the formatter is named. A label is `true` or `false`, 1 or 0,
+    or these as text. Dropped when the prompt (`empty_prompt`) or the answer (`empty_completion`) is blank.
     """
     (name,) = first_columns(row, LABELS)
     label = _MEANING.get(str(row.get(name)).lower())
