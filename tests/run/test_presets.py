@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from transformers import Gemma3Config, GPT2Config, LlamaConfig
 
 from trl_kochat.errors import InputError
-from trl_kochat.run.presets import choose_preset, precision, preset_values
+from trl_kochat.run.presets import LEAST_WIDTH, choose_preset, precision, preset_values
 
 
 @pytest.fixture
@@ -46,6 +47,43 @@ def test_a_cpu_trains_in_float32_or_bfloat16():
     assert precision("cpu", "bfloat16") == {**BF16, "use_cpu": True}
     with pytest.raises(InputError, match="nothing trains in it on a CPU"):
         precision("cpu", "float16")
+
+
+@pytest.fixture
+def bf16_processor(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+
+
+CONFIGS = {
+    "wide": (LlamaConfig(hidden_size=LEAST_WIDTH), BF16),
+    "narrow": (LlamaConfig(hidden_size=LEAST_WIDTH - 64), FP32),
+    "of another name": (GPT2Config(n_embd=768), BF16),
+    "of a text model inside": (Gemma3Config(text_config={"hidden_size": 640}), BF16),
+}
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_a_cpu_trains_in_bfloat16_what_is_wide_enough_for_it_to_pay(case, bf16_processor, tmp_path):
+    config, expected = CONFIGS[case]
+    config.save_pretrained(tmp_path)
+    assert precision("cpu", model=str(tmp_path)) == {**expected, "use_cpu": True}
+    assert precision("cpu", "auto", model=str(tmp_path)) == {**expected, "dtype": "auto", "use_cpu": True}
+    assert precision("cpu", "float32", model=str(tmp_path)) == {**FP32, "use_cpu": True}
+
+
+def test_a_cpu_trains_in_float32_the_embedded_models_and_what_it_does_not_know(bf16_processor, tmp_path):
+    for model in ("tiny-ko", "tiny-ko-chat", str(tmp_path), None):
+        assert precision("cpu", model=model) == {**FP32, "use_cpu": True}
+
+
+@pytest.mark.parametrize("capabilities", [None, {"avx512_f": True, "avx512_bf16": False}])
+def test_a_processor_without_bfloat16_trains_in_float32(capabilities, monkeypatch, tmp_path):
+    if capabilities is None:  # a torch that does not tell
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    LlamaConfig(hidden_size=2048).save_pretrained(tmp_path)
+    assert precision("cpu", model=str(tmp_path)) == {**FP32, "use_cpu": True}
 
 
 def test_presets_are_a_folder_a_mapping_or_those_of_a_recipe(tmp_path):

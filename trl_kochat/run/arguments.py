@@ -132,6 +132,7 @@ def parse(
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in ("--preset", "--dtype", "--config"):
         early.add_argument(flag)
+    early.add_argument("--model_name_or_path", "--model-name-or-path")
     asked, _ = early.parse_known_args(argv)
     in_file = read_yaml(Path(asked.config)) if asked.config else {}
     preset, reason = choose_preset(asked.preset or in_file.get("preset", "auto"))
@@ -144,7 +145,10 @@ def parse(
         say(short_help(recipe, known, {name: preset_values(recipe, name, presets) for name in PRESETS}), end="")
         sys.exit()
     values = preset_values(recipe, preset, presets)
-    formats = precision(preset, asked.dtype or in_file.get("dtype") or values.get("dtype"))
+    dtype, model = (
+        getattr(asked, name) or in_file.get(name) or values.get(name) for name in ("dtype", "model_name_or_path")
+    )
+    formats = precision(preset, dtype, model=model)
     values = {"output_dir": f"runs/{recipe}", **formats, **values}
     flags = (word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--"))
     given = frozenset(in_file) | {flag.replace("-", "_") for flag in flags}  # `--lora-r` is `--lora_r`

@@ -1,15 +1,22 @@
 """Presets: values to start from, in YAML files beside the recipes, and the number formats of the machine."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig
 
 from ..errors import InputError
+from ..sample import embedded
 
+
+# Ours, from benchmarks/number_format.py: with narrower models bfloat16 gains nothing on a CPU, or loses.
+LEAST_WIDTH = 512
 
 PRESETS = ("cpu", "gpu")
 # The recipes' own, `configs/<recipe>/<preset>.yaml`: in an installed package, and in the repository.
@@ -61,8 +68,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def precision(preset: str, dtype: str | None = None) -> dict[str, Any]:
-    """Number formats to compute in: as asked by `dtype`, else bf16 where the card has it, fp16 (a T4), float32 on a CPU.
+def bf16_pays_on_a_cpu(model: str) -> bool:
+    """Whether autocast makes training faster: the processor has instructions for bfloat16, and the model is wide."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.10 and newer
+    if not (capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")):
+        return False
+    with suppress(OSError, ValueError, StrictDataclassError):  # said of the model where it is loaded
+        config = AutoConfig.from_pretrained(embedded(model), trust_remote_code=False)
+        return config.get_text_config().hidden_size >= LEAST_WIDTH
+    return False
+
+
+def precision(preset: str, dtype: str | None = None, *, model: str | None = None) -> dict[str, Any]:
+    """Number formats to compute in: as asked by `dtype`, else bf16 where card or processor gain by it (see
+    [`bf16_pays_on_a_cpu`] of `model`), fp16 (a T4), or float32 on a CPU.
 
     Weights that are trained are float32 all the same (see `float32_weights`): autocast computes in the format of the
     others. TRL's own configs would turn bf16 on by themselves, transformers' (PPO's) would not.
@@ -72,8 +91,10 @@ def precision(preset: str, dtype: str | None = None) -> dict[str, Any]:
     """
     on_cpu = preset == "cpu"
     if dtype in (None, "auto"):
-        bf16 = not on_cpu and torch.cuda.is_bf16_supported(including_emulation=False)
-        computed = "float32" if on_cpu else "bfloat16" if bf16 else "float16"
+        if on_cpu:
+            computed = "bfloat16" if model and bf16_pays_on_a_cpu(model) else "float32"
+        else:
+            computed = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
         dtype = dtype or computed
     else:
         computed = str(dtype)

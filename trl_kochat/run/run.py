@@ -107,10 +107,13 @@ class Run:
         model_args = self.model_args
         tuning = adapters or (f"LoRA r {model_args.lora_r}" if model_args.use_peft else "all parameters")
         bits = "4-bit " if model_args.load_in_4bit else "8-bit " if model_args.load_in_8bit else ""
+        config, dtype = self.config, model_args.dtype
+        computed = "bfloat16" if config.bf16 else "float16" if config.fp16 else "float32"
+        formats = computed if dtype == computed else f"{computed} (weights {dtype})"
         sources = ", ".join(Path(embedded(name)).name for name in self.arguments.dataset_name)
         say(
             f"{self._recipe}: preset {self.preset} ({parsed.reason}), {Path(self._model_name).name}, "
-            f"{bits}{tuning} in {model_args.dtype}, rows of {sources}"
+            f"{bits}{tuning} in {formats}, rows of {sources}"
         )
 
     @staticmethod
