@@ -70,7 +70,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def bf16_pays_on_a_cpu(model: str) -> bool:
     """Whether autocast makes training faster: the processor has instructions for bfloat16, and the model is wide."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.10 and newer
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has none
     if not (capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")):
         return False
     with suppress(OSError, ValueError, StrictDataclassError):  # said of the model where it is loaded
