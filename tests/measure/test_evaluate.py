@@ -277,23 +277,58 @@ def test_rows_beyond_the_cap_are_not_measured_and_the_same_ones_are_each_time(to
 # Whether answers depend on the question.
 
 
-def test_own_answer_is_chance_where_the_question_does_not_matter_and_one_where_it_does(tokenizer, monkeypatch):
-    rows = [{"prompt": turn("user", f"{n}?"), "completion": turn("assistant", f"{n}" * 3)} for n in range(10)]
+def asked_and_answered(count):
+    return [{"prompt": turn("user", f"{n}?"), "completion": turn("assistant", f"{n}" * 3)} for n in range(count)]
 
-    def likeliest(model, sequences, **kwargs):
-        """Per-token log-probabilities of a model that repeats what was asked."""
-        texts = [(tokenizer.decode(ids[:start]), tokenizer.decode(ids[start:])) for ids, start in sequences]
-        return [torch.tensor([float(knows and answer[0] in asked)] * 2) for asked, answer in texts]
 
-    monkeypatch.setattr("trl_kochat.measure.held_out.sequence_logps", likeliest)
-    knows = True
+@pytest.fixture
+def told(tokenizer, monkeypatch):
+    """Gives a model the log-probability per token that a function has for a question and an answer."""
+
+    def tell(logp):
+        def logps(model, sequences, **kwargs):
+            texts = [(tokenizer.decode(ids[:start]), tokenizer.decode(ids[start:])) for ids, start in sequences]
+            return [torch.tensor([float(logp(asked, answer))] * 2) for asked, answer in texts]
+
+        monkeypatch.setattr("trl_kochat.measure.held_out.sequence_logps", logps)
+
+    return tell
+
+
+def test_own_answer_is_chance_where_the_question_does_not_matter_and_one_where_it_does(tokenizer, told):
+    rows = asked_and_answered(10)
+    told(lambda asked, answer: answer[0] in asked)
     assert own_answer(tiny_llama(), tokenizer, rows, "completion")["own_answer_by_row"] == [1.0] * 10
-    assert own_answer(tiny_llama(), tokenizer, rows[:5], "completion") == {}
+    assert own_answer(tiny_llama(), tokenizer, rows[:9], "completion") == {}
+    told(lambda asked, answer: -1)
+    assert own_answer(tiny_llama(), tokenizer, rows, "completion")["own_answer_by_row"] == [pytest.approx(0.1)] * 10
+
+
+def test_a_stock_phrase_that_is_likely_after_any_question_is_nobodys_own_answer(tokenizer, told):
+    told(lambda asked, answer: 5 * (answer[0] == "7") + (answer[0] in asked))
+    measured = own_answer(tiny_llama(), tokenizer, asked_and_answered(10), "completion")
+    assert measured["own_answer_by_row"] == [1.0] * 10
+
+
+def test_own_answer_is_asked_in_tens_of_different_prompts_with_different_references(tokenizer, told):
+    told(lambda asked, answer: answer[0] in asked)
+    rows = asked_and_answered(29)
+    assert len(own_answer(tiny_llama(), tokenizer, rows, "completion")["own_answer_by_row"]) == 20
+    assert own_answer(tiny_llama(), tokenizer, [*rows[:9], *rows[:9]], "completion") == {}
+    same_answer = [{**row, "completion": turn("assistant", "9")} for row in rows]
+    assert own_answer(tiny_llama(), tokenizer, same_answer, "completion") == {}
+
+
+def test_a_prompt_without_room_for_an_answer_takes_no_other_with_it(tokenizer, told):
+    told(lambda asked, answer: answer[0] in asked)
+    rows = asked_and_answered(10)
+    long_one = {"prompt": turn("user", "가" * 500), "completion": turn("assistant", "긴 것")}
+    measured = own_answer(tiny_llama(), tokenizer, [long_one, *rows], "completion", max_length=100)
+    assert len(measured["own_answer_by_row"]) == 10
 
 
 def test_own_answer_of_a_model_that_knows_nothing_is_near_chance(tokenizer):
-    rows = [{"prompt": turn("user", f"{n}?"), "completion": turn("assistant", f"{n}" * 3)} for n in range(30)]
-    assert own_answer(tiny_llama(), tokenizer, rows, "completion")["own_answer"] < 0.4
+    assert own_answer(tiny_llama(), tokenizer, asked_and_answered(30), "completion")["own_answer"] < 0.4
 
 
 def test_accuracy_is_told_by_the_kind_of_rejected_answer(tokenizer):

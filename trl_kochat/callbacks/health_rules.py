@@ -222,7 +222,7 @@ def own_answer_at_chance(log: Log) -> str | None:
     if len(shares) < 3 or max(shares[-2:]) > 0.2 or max(shares) < 0.35:
         return None
     return (
-        f"Of ten answers the one that belongs to the prompt is the likeliest in {shares[-1]:.0%} of cases, {max(shares):.0%} "
+        f"Of ten answers the one that belongs to the prompt gains the most by it in {shares[-1]:.0%} of cases, {max(shares):.0%} "
         "at its best, and 10% is chance: the model has lost the question. Lower learning_rate, raise beta or kl_coef, or "
         "stop at an earlier checkpoint."
     )

@@ -111,7 +111,7 @@ class KoreanSamplesCallback(TrainerCallback):
     def watch(self, held_out: Any) -> None:
         """Also answer some of these held-out rows in every round, of which a few are shown, for the means of the log:
         whether different questions get different answers (`samples/distinct`, `samples/most_common`) and the reference
-        that belongs to a question is the likeliest of ten (`samples/own_answer`).
+        that belongs to a question gains the most by it, of ten (`samples/own_answer`).
 
         Args:
             held_out (dataset or list of `Mapping`): Rows with a `prompt`, and a `completion` or `chosen` where there is

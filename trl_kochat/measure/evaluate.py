@@ -10,10 +10,10 @@ measured, `left_out` and `cut` stand beside it where there are any.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from random import Random
 from statistics import pstdev
 from typing import Any
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Trainer
 
@@ -27,8 +27,8 @@ from .preferences import as_reference, evaluate_dpo, evaluate_reward
 from .rewarded import rewards_of
 
 
-# Prompts, each with this many references to choose from, for `own_answer`: 320 answers to score (ours).
-OWN_PROMPTS, REFERENCES = 32, 10
+# Prompts, each with this many references to choose from, for `own_answer`: 300 answers to score (ours).
+OWN_PROMPTS, REFERENCES = 30, 10
 
 
 def answers(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
@@ -108,37 +108,47 @@ def evaluate_sft(
 def own_answer(
     model: Model, tokenizer: PreTrainedTokenizerBase, rows: Rows, column: str, *, max_length: int | None = None
 ) -> Measured:
-    """`own_answer`: how often, out of ten references, the one that belongs to the prompt is the likeliest per token.
+    """`own_answer`: how often, out of ten references, the one that belongs to the prompt gains the most by it.
 
-    Chance is 0.1: a model that gives everybody the same answer has that. At most 32 prompts are asked; of fewer than ten
-    different references nothing is said.
+    A reference gains by a prompt what its log-probability per token is there above its mean over all ten prompts. The
+    likeliest one would be a stock phrase, which is likely after any prompt (Holtzman et al. 2021, arXiv 2104.08315).
+
+    Chance is 0.1: a model that gives everybody the same answer has that. At most thirty prompts are asked, in tens; of
+    fewer than ten different ones with different references nothing is said.
     """
-    rows = [row for row in rows if "prompt" in row and column in row][:OWN_PROMPTS]
-    different: list[Any] = []
-    for row in rows:
-        if row[column] not in different:
-            different.append(row[column])
-    if len(different) < REFERENCES:
-        return {}
-    draw = Random(0)
-    candidates: list[Mapping[str, Any]] = []
-    for row in rows:
-        others = draw.sample([answer for answer in different if answer != row[column]], REFERENCES - 1)
-        candidates += [{"prompt": row["prompt"], "completion": answer} for answer in (row[column], *others)]
     limits = [limit for limit in (max_length, max_positions(model)) if limit is not None]
     limit = min(limits, default=None)
-    tokenized = tokenize_rows(tokenizer, candidates)
-    fits = [all(fate(row, limit, "SFTTrainer") != "dropped" for row in group) for group in _groups(tokenized)]
-    kept = [row for group, is_kept in zip(_groups(tokenized), fits, strict=True) if is_kept for row in group]
-    if not kept:
+    tens = _tens(tokenizer, rows, column, limit)
+    pairs = [{"prompt": row["prompt"], "completion": other[column]} for ten in tens for row in ten for other in ten]
+    if not pairs:
         return {}
-    sequences = [(row.sequences["completion"][:limit], max(row.completion_start, 1)) for row in kept]
+    tokenized = tokenize_rows(tokenizer, pairs)
+    sequences = [(row.sequences["completion"][:limit], max(row.completion_start, 1)) for row in tokenized]
     means = [logps.mean().item() for logps in logps_of(model, tokenizer, sequences)]
-    return means_of({"own_answer": [(max(group) == group[0]) / group.count(max(group)) for group in _groups(means)]})
+    logps = torch.tensor(means).view(len(tens), REFERENCES, REFERENCES)  # ten, prompt, reference
+    gains = logps - logps.mean(dim=1, keepdim=True)
+    is_most = gains == gains.amax(dim=2, keepdim=True)
+    # Of references that gain alike each counts as a part.
+    own = torch.diagonal(is_most, dim1=1, dim2=2) / is_most.sum(dim=2)
+    return means_of({"own_answer": own.flatten().tolist()})
 
 
-def _groups(values: list[Any]) -> list[list[Any]]:
-    return [values[start : start + REFERENCES] for start in range(0, len(values), REFERENCES)]
+def _tens(
+    tokenizer: PreTrainedTokenizerBase, rows: Rows, column: str, limit: int | None
+) -> list[list[Mapping[str, Any]]]:
+    """Rows in tens, of different prompts and references, whose prompts leave room for an answer."""
+    kept: list[Mapping[str, Any]] = []
+    for row in rows:
+        if len(kept) == OWN_PROMPTS:
+            break
+        if "prompt" not in row or column not in row:
+            continue
+        if any(row["prompt"] == other["prompt"] or row[column] == other[column] for other in kept):
+            continue
+        tokenized = tokenize_rows(tokenizer, [{"prompt": row["prompt"], "completion": row[column]}])
+        if fate(tokenized[0], limit, "SFTTrainer") != "dropped":
+            kept.append(row)
+    return [kept[start : start + REFERENCES] for start in range(0, len(kept) - REFERENCES + 1, REFERENCES)]
 
 
 def evaluate_ppo(trainer: Trainer, prompts: Any = None) -> Measured:
