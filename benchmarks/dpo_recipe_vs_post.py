@@ -49,7 +49,7 @@ def run_post(args: argparse.Namespace) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
     from trl import DPOConfig, DPOTrainer
 
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    dtype = torch.bfloat16 if torch.cuda.is_available() or args.bf16 else torch.float32
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
@@ -77,7 +77,7 @@ def run_post(args: argparse.Namespace) -> dict[str, Any]:
             optim=optimizer(),
             warmup_steps=args.warmup,
             bf16=dtype == torch.bfloat16,
-            use_cpu=dtype == torch.float32,
+            use_cpu=not torch.cuda.is_available(),
             report_to="none",
             beta=0.1,
             max_length=args.max_length,
@@ -128,7 +128,7 @@ def shared_flags(args: argparse.Namespace) -> list[str]:
         "lora_alpha": 16,
         "lora_dropout": 0.05,
         "disable_tqdm": True,
-        **({} if cuda else {"dtype": "float32", "bf16": False, "use_cpu": True}),
+        **({} if cuda else {"dtype": "bfloat16" if args.bf16 else "float32", "bf16": args.bf16, "use_cpu": True}),
     }
     return [
         *(text for key, value in flags.items() for text in (f"--{key}", str(value))),
@@ -204,6 +204,7 @@ def main() -> None:
         action="store_true",
         help="for all sides, as in the gpu preset; without it, of those on a CPU for the post's alone",
     )
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 on all sides on a CPU, too")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--profile", action="store_true", help="profile two steps of each side, which slows them down")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -227,7 +228,7 @@ def main() -> None:
             "folder": scratch,
         }
         flags = [text for key, value in passed.items() for text in (f"--{key}", str(value))]
-        flags += [f"--{name}" for name in ("profile", "gradient_checkpointing") if getattr(args, name)]
+        flags += [f"--{name}" for name in ("profile", "bf16", "gradient_checkpointing") if getattr(args, name)]
         runs = take_turns({side: [sys.executable, __file__, "--worker", side, *flags] for side in args.sides})
     sides = {side: summarize(result) for side, result in runs.items()}
     print_table(

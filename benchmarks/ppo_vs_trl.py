@@ -2,7 +2,7 @@
 
     python benchmarks/ppo_vs_trl.py                       # makes an environment with TRL 1.12.0 in a cache folder
     python benchmarks/ppo_vs_trl.py --trl-python PATH     # uses one that is there
-    python benchmarks/ppo_vs_trl.py --bf16                # bfloat16 autocast on all sides, float32 weights
+    python benchmarks/ppo_vs_trl.py --bf16                # bfloat16 on all sides; what is trained is float32
 
 Same model shape (34M parameters, Llama, float32, random weights), prompts (32 tokens), completions (48 tokens), batch
 (16), PPO epochs (2) and LoRA (r 16 on all linear layers) on both sides. The sides take turns, each in a process of its
@@ -151,6 +151,8 @@ def run_trl(rollouts: int, bf16: bool) -> dict:
     policy = LlamaForCausalLM(config)
     config.num_labels = 1
     value, reward = LlamaForSequenceClassification(config), LlamaForSequenceClassification(config)
+    if bf16:  # what is not trained
+        policy, reward = policy.bfloat16(), reward.bfloat16()
     with tempfile.TemporaryDirectory() as folder:
         args = PPOConfig(
             output_dir=folder,
@@ -218,6 +220,8 @@ def run_ours(rollouts: int, side: str, bf16: bool) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         words = tokenizer()
         policy = LlamaForCausalLM(llama_config())
+        if bf16:
+            policy = policy.bfloat16()
         base, reward = f"{folder}/base", f"{folder}/reward"
         policy.save_pretrained(base)
         words.save_pretrained(base)
@@ -227,7 +231,12 @@ def run_ours(rollouts: int, side: str, bf16: bool) -> dict:
         scorer.name_or_path = scorer.config.name_or_path = base
         get_peft_model(scorer, lora("SEQ_CLS")).save_pretrained(reward)
         del policy, scorer
-        quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16 if bf16 else torch.float32,
+        )
         args = PPOConfig(
             output_dir=f"{folder}/out",
             per_device_train_batch_size=BATCH,
@@ -348,7 +357,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rollouts", type=int, default=4, help="timed rollouts in each turn, after one to warm up")
-    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast on all sides")
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast on all sides, frozen weights as well")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="what to measure")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "trl_kochat" / "benchmarks")
     parser.add_argument("--trl-python", help=f"interpreter of an environment that has TRL {TRL_VERSION}")

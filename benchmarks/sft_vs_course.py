@@ -48,7 +48,7 @@ def training_flags(args: argparse.Namespace) -> dict[str, Any]:
         "eval_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
-        **({} if cuda else {"bf16": False, "use_cpu": True}),
+        **({} if cuda else {"bf16": args.bf16, "use_cpu": True}),
     }
 
 
@@ -130,6 +130,8 @@ def run_recipe(args: argparse.Namespace) -> dict[str, Any]:
         "train_sampling_strategy": "group_by_length",
         "output_dir": f"{args.folder}/{args.worker}",
     }
+    if "use_cpu" in flags:
+        flags |= {"dtype": "bfloat16" if args.bf16 else "float32"}
     if args.worker == "full":
         flags |= {"use_peft": False, "load_in_4bit": False, "learning_rate": 5e-5}  # the rate of the course's loop
     recipe.main([text for key, value in flags.items() for text in (f"--{key}", str(value))])
@@ -147,6 +149,7 @@ def main() -> None:
     parser.add_argument("--eval_fraction", type=float, default=0.1)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 on all sides on a CPU, too")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--profile", action="store_true", help="profile two steps of each side, which slows them down")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -163,7 +166,7 @@ def main() -> None:
         passed = {key: getattr(args, key) for key in ("eval_fraction", "epochs", "batch_size")}
         passed |= {"model": model, "folder": scratch, "file": str(file)}
         flags = [text for key, value in passed.items() for text in (f"--{key}", str(value))]
-        flags += ["--profile"] if args.profile else []
+        flags += [f"--{name}" for name in ("profile", "bf16") if getattr(args, name)]
         runs = take_turns({side: [sys.executable, __file__, "--worker", side, *flags] for side in args.sides})
     sides = {
         side: {**summarize(result), "eval_loss_before": result["before"], "eval_loss_after": result["after"]}
