@@ -182,9 +182,11 @@ def write_rows(args: argparse.Namespace, folder: Path) -> int:
     datasets.disable_progress_bars()
     raw = list(islice(load_rows(args.dataset_name), args.rows))
     (folder / "raw.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in raw))
-    train, _ = split_by_prompt(format_dataset(raw, "orca_pairs"), args.eval_fraction, seed=42)
+    train, test = split_by_prompt(format_dataset(raw, "orca_pairs"), args.eval_fraction, seed=42)
     (folder / "rows").mkdir()
-    train.select_columns(["prompt", "chosen", "rejected"]).to_json(folder / "rows" / "train.jsonl", force_ascii=False)
+    for name, rows in (("train", train), ("test", test)):
+        columns = rows.select_columns(["prompt", "chosen", "rejected"])
+        columns.to_json(folder / "rows" / f"{name}.jsonl", force_ascii=False)
     return len(train)
 
 

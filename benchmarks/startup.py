@@ -84,6 +84,7 @@ def run_worker(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = arguments(__doc__, "startup.json")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="rows of the table to measure, such as 'first step'")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -95,7 +96,8 @@ def main() -> None:
         rows = argparse.Namespace(dataset_name=SAMPLE / "orca_dpo_pairs.jsonl", rows=10_000, eval_fraction=0.2)
         write_rows(rows, Path(folder))
         for turn in range(args.rounds + 1):
-            for name, sides in commands(folder).items():
+            measured = {k: v for k, v in commands(folder).items() if not args.only or k in args.only}
+            for name, sides in measured.items():
                 for side, command in zip(("ours", "trl"), sides, strict=True):
                     if command:
                         result = run_command(command)

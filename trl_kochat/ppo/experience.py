@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, TrainerState
 
 from ..encode import answer_end, as_turns, encode_texts, end_token_ids, is_conversational, prompt_ids, unused_ids
 from ..errors import InputError
-from ..measure.logps import PackedRows, completion_logits, pack_rows, pad_rows, token_logps
+from ..measure.logps import PackedRows, completion_logits, feed_in_one_block, pack_rows, pad_rows, token_logps
 from ..text.normalize import drop_half_syllable
 from .adapters import AdapterRoles
 from .config import PPOConfig, mapping
@@ -72,6 +72,8 @@ class ExperienceMaker:
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_token_ids[0]
         self.unused_ids = unused_ids(tokenizer, model.language_model.config.get_text_config().vocab_size)
         self.uses_reference = args.kl_coef > 0
+        for module in filter(None, (model, ref_model)):
+            feed_in_one_block(module)
 
     def prompt_ids(self, prompts: Sequence[Any]) -> list[list[int]]:
         """Ids of texts or conversations, as the policy is asked to continue them."""
