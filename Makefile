@@ -82,9 +82,10 @@ presets: install
 
 # The fast suite with the oldest versions of the training stack that pyproject.toml allows, in an environment of its own.
 OLDEST ?= .venv-oldest
+OLDEST_TESTS ?= -m "not slow"
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -m "not slow" -p no:cacheprovider
+	$(OLDEST)/bin/python -m pytest $(OLDEST_TESTS) -p no:cacheprovider
 
 $(OLDEST)/.installed: pyproject.toml requirements/oldest.txt
 	$(call install_locked,$(OLDEST),requirements/oldest.txt)

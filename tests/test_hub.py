@@ -169,7 +169,8 @@ def test_nothing_half_fetched_is_taken_for_whole_later(run, hub):
     assert rows == {"value": 12 * 500} and rankings["value"] > 100
 
 
-@pytest.mark.slow  # libraries try again for some time
+@pytest.mark.slow
+@pytest.mark.long  # libraries try again for some time
 def test_without_a_network_there_is_one_sentence(run):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -192,7 +193,7 @@ def test_the_address_of_the_courses_files_is_the_courses_own():
     assert COURSE_URL == "https://raw.githubusercontent.com/airobotlab/KoChatGPT/main/data_kochatgpt/"
 
 
-RECIPES = {
+ROWS = {
     "sft_kochatgpt": ["kochatgpt_1_SFT.jsonl", "kochatgpt_1_SFT_conversation.jsonl"],
     "reward_kochatgpt": ["kochatgpt_2_RM.jsonl"],
     "ppo_kochatgpt": ["kochatgpt_3_PPO.jsonl"],
@@ -201,16 +202,21 @@ RECIPES = {
 
 
 @pytest.mark.slow
-def test_the_recipes_run_with_the_names_of_the_gpu_presets(run, hub, tmp_path):
+@pytest.mark.parametrize(
+    "recipes",
+    [["dpo_orca"], pytest.param(["sft_kochatgpt", "reward_kochatgpt", "ppo_kochatgpt"], marks=pytest.mark.long)],
+    ids=" ".join,
+)
+def test_the_recipes_run_with_the_names_of_the_gpu_presets(recipes, run, hub, tmp_path):
     """On random weights with KoGPT2's true vocabulary, width and positions, and two of its layers."""
     kept, hub.cut = hub.cut, set()
     small = hub.repositories["models", "skt/kogpt2-base-v2"]["main"]
     (tmp_path / "true").mkdir()
     hub.add("models", "skt/kogpt2-base-v2", kogpt2(tmp_path / "true", real_files(), shape={"n_layer": 2}))
     try:
-        for recipe, rows in RECIPES.items():
+        for recipe in recipes:
             words = [recipe, "--preset", "cpu", "--model_name_or_path", "skt/kogpt2-base-v2", "--max_steps", "1"]
-            words += ["--dataset_name", *rows, "--warmup_steps", "0", "--save_strategy", "no"]
+            words += ["--dataset_name", *ROWS[recipe], "--warmup_steps", "0", "--save_strategy", "no"]
             words += ["--eval_fraction", "0.3", "--max_eval_samples", "8", "--per_device_train_batch_size", "2"]
             words += ["--eval_strategy", "no"]
             words += [] if recipe == "ppo_kochatgpt" else ["--lora_target_modules", "all-linear"]

@@ -29,6 +29,7 @@ def kill_and_resume(monkeypatch):
     return kill_and_resume
 
 
+@pytest.mark.long
 def test_a_killed_recipe_ends_as_if_nothing_had_happened(kill_and_resume, tmp_path):
     # PPO has the most to lose: three roles, and a rollout that two steps share. The rest is the script's.
     runs = kill_and_resume.Runs("ppo_kochatgpt", tmp_path, max_steps=4, save_steps=1, rows=8)

@@ -19,6 +19,8 @@ from tests.pretended import pretend_colab, pretend_torchao
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "recipes" / "notebooks").glob("*.ipynb"))
+# Those that train for longer; of them continuous integration sees two steps.
+LONG = [path for path in NOTEBOOKS if path.stem != "dpo_by_hand"]
 COLAB = "https://colab.research.google.com"
 
 
@@ -186,7 +188,15 @@ def test_the_install_cell_leaves_other_torchaos_and_machines_alone(path, monkeyp
     run_install_cell(path)
 
 
-# From here on every notebook runs, once.
+# From here on every notebook runs, once as it stands.
+
+
+def with_two_steps(source):
+    """A cell with its numbers of steps, and of rows to measure, made small, and a point on its curves."""
+    two = r"--max_steps\g<1>2\g<1>--warmup_steps\g<1>0\g<1>--logging_steps\g<1>1"
+    source = re.sub(r'--max_steps( |", ")\d+', two, source)
+    source = re.sub(r'--max_eval_samples( |", ")\d+', r"--max_eval_samples\g<1>4", source)
+    return re.sub(r"max_steps=\d+", "max_steps=2", source)
 
 
 class Executed:
@@ -216,10 +226,12 @@ def executed(tmp_path_factory):
     """`executed(name)` runs a notebook on the cpu preset in a folder of its own, with no network to reach."""
     done = {}
 
-    def run(name):
-        if name not in done:
+    def run(name, change=str):
+        if (name, change) not in done:
             folder = tmp_path_factory.mktemp(name)
             notebook = read(ROOT / "recipes" / "notebooks" / f"{name}.ipynb")
+            for cell in notebook.cells:
+                cell.source = change(cell.source)
             with pytest.MonkeyPatch.context() as patch:
                 for variable, value in {
                     "CUDA_VISIBLE_DEVICES": "",
@@ -231,15 +243,24 @@ def executed(tmp_path_factory):
                     patch.setenv(variable, value)
                 place = {"metadata": {"path": str(folder)}}
                 NotebookClient(notebook, timeout=900, kernel_name="python3", resources=place).execute()
-            done[name] = Executed(notebook)
-        return done[name]
+            done[name, change] = Executed(notebook)
+        return done[name, change]
 
     return run
 
 
 @pytest.mark.slow
-def test_it_runs_offline_without_an_error_or_a_missing_glyph(path, executed):
-    outputs = executed(path.stem)
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        *(pytest.param(path, str, marks=pytest.mark.long if path in LONG else (), id=path.stem) for path in NOTEBOOKS),
+        *(pytest.param(path, with_two_steps, id=f"{path.stem}, two steps") for path in LONG),
+    ],
+)
+def test_it_runs_offline_without_an_error_or_a_missing_glyph(path, change, executed):
+    code = "\n".join(sources(path, "code"))
+    assert (with_two_steps(code) != code) == (path in LONG)
+    outputs = executed(path.stem, change)
     assert outputs.errors == [] and outputs.install_outputs == []
     assert outputs.pictures
     assert "missing from" not in outputs.text  # what matplotlib says of a font without Hangul
@@ -271,6 +292,7 @@ def test_dpo_by_hand_shows_what_slicing_at_the_prompts_length_loses(executed):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_quickstart_dpo_orca_learns_the_preference(executed):
     outputs = executed("quickstart_dpo_orca")
     assert "preset cpu: tiny-ko-chat, sample:orca_dpo_pairs.jsonl" in outputs.text
@@ -285,6 +307,7 @@ def test_quickstart_dpo_orca_learns_the_preference(executed):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_quickstart_kochatgpt_shows_the_stages(executed):
     outputs = executed("quickstart_kochatgpt")
     characters, tokens = outputs.numbers("# characters, # tokens")
@@ -309,6 +332,7 @@ def test_quickstart_kochatgpt_shows_the_stages(executed):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_grpo_korean_shows_a_reward_hacked_and_cured(executed):
     outputs = executed("grpo_korean")
     for name in ("naive", "cured"):

@@ -127,6 +127,7 @@ def test_a_recipe_of_the_wheel_is_a_module(installed, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_recipe_of_the_wheel_trains_elsewhere(installed, tmp_path):
     arguments = ["reward_kochatgpt", "--preset", "cpu", "--max_steps", "1", "--warmup_steps", "0"]
     arguments += ["--max_eval_samples", "16"]

@@ -20,7 +20,10 @@ from trl_kochat.report import RunRecord, read_samples
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-RECIPES = ["sft_kochatgpt", "reward_kochatgpt", "dpo_orca", "ppo_kochatgpt"]
+RECIPES = [
+    "dpo_orca",
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("sft_kochatgpt", "reward_kochatgpt", "ppo_kochatgpt")),
+]
 # Dropout draws its numbers in each process, so without it; and without the evaluations of transformers' Trainer, whose
 # numbers are means over the batches of each process. Ours, before and after, are compared.
 ARGUMENTS = (
@@ -202,7 +205,10 @@ sft_kochatgpt.main()
 
 @pytest.mark.parametrize(
     ("rank", "how"),
-    [(1, "os.kill(os.getpid(), signal.SIGKILL)"), (0, "raise RuntimeError('broken')")],
+    [
+        (1, "os.kill(os.getpid(), signal.SIGKILL)"),
+        pytest.param(0, "raise RuntimeError('broken')", marks=pytest.mark.long),
+    ],
     ids=["the second is killed", "the first fails"],
 )
 def test_when_a_process_dies_the_other_ends_soon(runs, rank, how):

@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 
+from tests.no_network import without_network
 from tests.tiny_lm import tiny_llama
 from trl_kochat.run import trackers
 from trl_kochat.run.presets import PRESETS, preset_values
@@ -88,18 +89,19 @@ def test_a_misspelt_flag_is_refused_before_anything_is_loaded(recipe):
         recipe.main(["--lerning_rate", "1"])
 
 
-@pytest.mark.parametrize("path", [path for path in RECIPES if path.stem not in ADAPTERS], ids=lambda path: path.stem)
-def test_help_waits_neither_for_a_trainer_nor_for_what_draws_plots(path):
+def test_help_waits_neither_for_a_trainer_nor_for_what_draws_plots():
     code = (
         "import runpy, sys\n"
-        "sys.argv = [sys.argv[1], '--help']\n"
-        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit as stop:\n    assert not stop.code\n"
+        "for path in sys.argv[1:]:\n"
+        "    sys.argv = [path, '--help']\n"
+        "    try:\n        runpy.run_path(path, run_name='__main__')\n"
+        "    except SystemExit as stop:\n        assert not stop.code\n"
         "print('loaded:', *sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    paths = [str(path) for path in RECIPES if path.stem not in ADAPTERS]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
     text, _, loaded = done.stdout.rpartition("loaded:")
-    assert "--learning_rate" in text and "--dry_run" in text
+    assert len(paths) == text.count("--learning_rate ") == text.count("--dry_run") == 4
     assert not {"matplotlib", "wandb", "trl.trainer.base_trainer"} & set(loaded.split())
 
 
@@ -152,20 +154,46 @@ def test_what_runs_is_said_before_what_it_is_left_without(recipe, monkeypatch, c
     assert first.startswith(Path(recipe.__file__).stem) and second.startswith("trackio is not installed")
 
 
+TWO_STEPS = """
+from importlib import import_module
+
+from trl_kochat.startup import begin_command
+
+begin_command()
+flags = "--preset cpu --max_steps 2 --warmup_steps 0 --max_eval_samples 4 --eval_strategy no --output_dir".split()
+names = {names}
+for name in names:
+    import_module(f"trl_kochat.recipes.{{name}}").main([*flags, name])
+from trl_kochat.cli import main
+
+assert not main(["report", *names, "--output", "both.html"])
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder where one process took two steps of every cpu preset, without network and nothing to say so."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = without_network(folder)
+    run(TWO_STEPS.format(names=[path.stem for path in RECIPES]), offline=False)
+    assert run.tried() == "" and (folder / "both.html").is_file()
+    return folder
+
+
 @pytest.mark.slow
-def test_two_steps_leave_an_adapter_and_a_report(recipe, tmp_path):
-    name = Path(recipe.__file__).stem
-    flags = "--preset cpu --max_steps 2 --warmup_steps 0 --max_eval_samples 24 --eval_strategy no --output_dir out"
-    recipe.main(flags.split())
-    metrics = json.loads((tmp_path / "out" / "report" / "metrics.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", [path.stem for path in RECIPES])
+def test_two_steps_leave_an_adapter_and_a_report(trained, name):
+    folder = trained / name
+    metrics = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["recipe"] == name and metrics["preset"] == "cpu" and metrics["seconds"] > 0
-    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    base = values(recipe, "cpu")["model_name_or_path"]
+    assert metrics["run"]["steps"] == 2
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    base = preset_values(name, "cpu")["model_name_or_path"]
     assert f"made from `{base}` by `{name}`" in card and "## Measures on held-out rows" in card
     for moment in ("before", "after"):
         assert BEFORE_AND_AFTER[metrics["method"]] <= metrics[moment].keys()
         assert all(math.isfinite(value) for value in metrics[moment].values())
-    lines = (tmp_path / "out" / "report" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / "report" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     scores = [json.loads(line)["score"] for line in lines]
     assert scores and all((score is not None) == (metrics["method"] in ("reward", "ppo", "grpo")) for score in scores)
     if metrics["method"] == "dpo":
@@ -173,7 +201,7 @@ def test_two_steps_leave_an_adapter_and_a_report(recipe, tmp_path):
     rows = metrics["rows"]
     assert rows["train"] + rows["eval"] == rows["made"]
     assert {"trl", "transformers", "peft", "torch"} <= metrics["versions"].keys()
-    with safe_open(tmp_path / "out" / "adapter_model.safetensors", "pt") as adapter:
+    with safe_open(folder / "adapter_model.safetensors", "pt") as adapter:
         keys = list(adapter.keys())
         trained = [key for key in keys if "lora_B" in key]
         assert trained and any(adapter.get_tensor(key).abs().max() > 0 for key in trained)

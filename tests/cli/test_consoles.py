@@ -33,7 +33,9 @@ for command in (["doctor", "없는 모델 😀"], ["report", "없는 폴더 😀
 """
 
 
-@pytest.mark.parametrize(("encoding", "colour"), [("ascii", "1"), ("cp949", "1"), ("ascii", "")])
+@pytest.mark.parametrize(
+    ("encoding", "colour"), [pytest.param("ascii", "1", marks=pytest.mark.long), ("cp949", "1"), ("ascii", "")]
+)
 def test_no_command_ends_for_want_of_a_character(encoding, colour, tmp_path):
     """With `FORCE_COLOR` it is as on a terminal: tables."""
     path = os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))

@@ -185,7 +185,10 @@ def test_a_row_is_one_line_whatever_its_text(texts, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "kind"), [("dpo", "preference"), ("kto", "unpaired_preference")])
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("dpo", "preference"), pytest.param("kto", "unpaired_preference", marks=pytest.mark.long)],
+)
 def test_trl_trains_on_it_from_its_own_command_line(method, kind, tmp_path, capsys):
     rows = [dict(row) for row in load_rows(SAMPLE_DIR / "orca_dpo_pairs.jsonl")][:40]
     (tmp_path / "orca.json").write_text(json.dumps(rows), encoding="utf-8")

@@ -28,7 +28,7 @@ def launch(folder: Path, processes: int, per_device: int, value_trunk: str) -> l
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("value_trunk", ["adapter", "policy"])
+@pytest.mark.parametrize("value_trunk", ["adapter", pytest.param("policy", marks=pytest.mark.long)])
 def test_two_processes_learn_as_one_with_the_whole_batch(tmp_path, value_trunk):
     (one,) = launch(tmp_path / "one", 1, 4, value_trunk)
     two = launch(tmp_path / "two", 2, 2, value_trunk)

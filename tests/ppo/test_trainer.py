@@ -421,6 +421,7 @@ def test_a_reward_rises_to_near_its_best(tmp_path, kwargs):
     assert "eval_kl" not in after  # nobody asked for the reference
 
 
+@pytest.mark.long
 def test_kl_holds_the_policy_near_its_reference(tmp_path):
     # At ten times the rate the noise of 16 samples alone moves so small a model by some nats, whatever the coefficient.
     def kl(kl_coef):

@@ -54,7 +54,7 @@ def test_no_weight_stands_still_in_bf16_with_a_4bit_base(tmp_path):
         output_dir=str(tmp_path),
         bf16=True,
         use_cpu=True,
-        max_steps=20,
+        max_steps=8,
         learning_rate=5e-5,
         per_device_train_batch_size=4,
         max_length=128,

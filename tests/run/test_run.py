@@ -169,7 +169,7 @@ def test_a_method_of_trl_that_no_recipe_has_is_30_lines(tmp_path, monkeypatch):
     assert OWN.strip().count("\n") < 30
     own = {"__name__": "my_kto"}
     exec(OWN, own)
-    own["main"](["--preset", "cpu"])
+    own["main"](["--preset", "cpu", "--max_eval_samples", "4"])
     metrics = json.loads((tmp_path / "runs" / "my_kto" / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["recipe"] == "my_kto" and metrics["run"]["steps"] == 2 and metrics["rows"]["train"] > 0
     assert (tmp_path / "runs" / "my_kto" / "adapter_model.safetensors").is_file()

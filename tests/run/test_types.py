@@ -24,18 +24,18 @@ def rows_like(name, folder):
 @pytest.mark.parametrize(
     ("layout", "recipe", "more"),
     [
-        ("Alpaca, KULLM v2", sft_kochatgpt, ["--columns", "id="]),
+        pytest.param("Alpaca, KULLM v2", sft_kochatgpt, ["--columns", "id="], marks=pytest.mark.long),
         ("ShareGPT", sft_kochatgpt, []),
-        ("ShareGPT", sft_kochatgpt, ["--formatter", "whole_messages"]),
-        ("Running text", sft_kochatgpt, []),
+        pytest.param("ShareGPT", sft_kochatgpt, ["--formatter", "whole_messages"], marks=pytest.mark.long),
+        pytest.param("Running text", sft_kochatgpt, [], marks=pytest.mark.long),
         ("TRL, ko_Ultrafeedback_binarized", dpo_orca, []),
-        ("TRL, ko_Ultrafeedback_binarized", dpo_orca, ["--formatter", "trl"]),
+        pytest.param("TRL, ko_Ultrafeedback_binarized", dpo_orca, ["--formatter", "trl"], marks=pytest.mark.long),
         ("TRL, prompt within", reward_kochatgpt, []),
-        ("UltraFeedback", reward_kochatgpt, []),
-        ("LLaMA-Factory, KTO", kto_pairs, []),
+        pytest.param("UltraFeedback", reward_kochatgpt, [], marks=pytest.mark.long),
+        pytest.param("LLaMA-Factory, KTO", kto_pairs, [], marks=pytest.mark.long),
         ("HH-RLHF", kto_pairs, []),
         ("KoChatGPT, stage 3", ppo_kochatgpt, []),
-        ("UltraChat 200k", ppo_kochatgpt, []),
+        pytest.param("UltraChat 200k", ppo_kochatgpt, [], marks=pytest.mark.long),
     ],
 )
 def test_two_steps_on_rows_of_somebody_else(layout, recipe, more, tmp_path):
