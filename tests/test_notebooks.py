@@ -19,7 +19,7 @@ from tests.pretended import pretend_colab, pretend_torchao
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "recipes" / "notebooks").glob("*.ipynb"))
-# Those that train for longer; of them continuous integration sees two steps.
+# Those that train for longer; of them continuous integration sees four steps.
 LONG = [path for path in NOTEBOOKS if path.stem != "dpo_by_hand"]
 COLAB = "https://colab.research.google.com"
 
@@ -191,12 +191,12 @@ def test_the_install_cell_leaves_other_torchaos_and_machines_alone(path, monkeyp
 # From here on every notebook runs, once as it stands.
 
 
-def with_two_steps(source):
+def with_four_steps(source):
     """A cell with its numbers of steps, and of rows to measure, made small, and a point on its curves."""
-    two = r"--max_steps\g<1>2\g<1>--warmup_steps\g<1>0\g<1>--logging_steps\g<1>1"
-    source = re.sub(r'--max_steps( |", ")\d+', two, source)
+    few = r"--max_steps\g<1>4\g<1>--warmup_steps\g<1>0\g<1>--logging_steps\g<1>1"
+    source = re.sub(r'--max_steps( |", ")\d+', few, source)
     source = re.sub(r'--max_eval_samples( |", ")\d+', r"--max_eval_samples\g<1>4", source)
-    return re.sub(r"max_steps=\d+", "max_steps=2", source)
+    return re.sub(r"max_steps=\d+", "max_steps=4", source)
 
 
 class Executed:
@@ -254,12 +254,12 @@ def executed(tmp_path_factory):
     ("path", "change"),
     [
         *(pytest.param(path, str, marks=pytest.mark.long if path in LONG else (), id=path.stem) for path in NOTEBOOKS),
-        *(pytest.param(path, with_two_steps, id=f"{path.stem}, two steps") for path in LONG),
+        *(pytest.param(path, with_four_steps, id=f"{path.stem}, four steps") for path in LONG),
     ],
 )
 def test_it_runs_offline_without_an_error_or_a_missing_glyph(path, change, executed):
     code = "\n".join(sources(path, "code"))
-    assert (with_two_steps(code) != code) == (path in LONG)
+    assert (with_four_steps(code) != code) == (path in LONG)
     outputs = executed(path.stem, change)
     assert outputs.errors == [] and outputs.install_outputs == []
     assert outputs.pictures
