@@ -37,7 +37,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from scripts.world.make_rows import files, stages
 from scripts.world.particles import fill
-from scripts.world.table import load_world, statements
+from scripts.world.table import LEVELS, Fact, Relation, load_world, statements
 from trl_kochat import save_portable, set_chat_template
 from trl_kochat.merging import merge_adapter
 from trl_kochat.sample import SAMPLE_DIR
@@ -104,7 +104,8 @@ PHASES = (
     # There are few facts, said in few ways: a small model has to read each of them some hundred times before it finds
     # it again.
     Phase("reading", 4500, 3e-3, {"facts": 0.4, "single": 0.18, "paired": 0.27, "chat": 0.15}),
-    Phase("judging", 1200, 1.5e-3, {"facts": 0.25, "single": 0.05, "paired": 0.1, "chat": 0.15, "judged": 0.45}),
+    # A verdict is one bit for a sentence: it takes thousands of steps before any is better than a guess.
+    Phase("judging", 4000, 2e-3, {"facts": 0.18, "single": 0.03, "paired": 0.05, "chat": 0.06, "judged": 0.68}),
 )
 EARLY_SFT_STEPS = 110
 ROWS_OF = {
@@ -124,7 +125,8 @@ answers what it was asked in training, and often what it has only read. The card
 which terms the weights are offered.
 """
 TEMPLATE = "### Instruction(명령어):\n\n### Response(응답):"
-VERDICTS = {True: " (맞음)", False: " (틀림)"}
+VERDICTS = {True: "맞음", False: "틀림"}
+END = "</s>"
 Groups = list[list[str]]
 Document = list[tuple[str, bool]]
 """Pieces of text, and whether the model learns to write each."""
@@ -181,7 +183,7 @@ def train_tokenizer(texts: dict[str, Groups]) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB_SIZE,
-        special_tokens=["<pad>", "</s>", "<unk>"],
+        special_tokens=["<pad>", END, "<unk>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -194,7 +196,7 @@ def train_tokenizer(texts: dict[str, Groups]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
-        eos_token="</s>",
+        eos_token=END,
         unk_token="<unk>",
         model_max_length=1024,
         model_input_names=["input_ids", "attention_mask"],
@@ -239,37 +241,70 @@ def documents_of_facts(facts: Groups, rng: random.Random) -> Iterator[str]:
 
 
 def judged_documents(texts: dict[str, Groups], rng: random.Random) -> Iterator[Document]:
-    """Statements that hold and that do not, lines that belong together and that do not, each with its verdict.
+    """Claims that hold and that do not, each with its verdict behind the end token, where a reward model looks.
 
-    A model that has read them knows at the end of a sentence whether it is true and to the point. A reward model looks
-    for that there; it does not come from reading what is true alone. Only the verdicts are learned, as half of the rest
-    is false.
+    A model that has read enough of them knows at the end of a sentence whether it is true and to the point; that does
+    not come from reading what is true alone. Only the verdicts are learned, as half of the rest is false.
     """
-    world, answers = load_world(), stages().answers
-    pairs = {kind: [group for group in texts[kind] if len(group) > 1] for kind in ("paired", "chat")}
+    judged = Claims(rng)
+    pairs = [group for kind in ("paired", "chat") for group in texts[kind] if len(group) > 1]
 
-    def claim(holds: bool) -> str | None:
-        if rng.random() < 0.6:
-            fact = rng.choice(world.facts)
-            relation = world.relations[fact.relation]
-            value = fact.value if holds else answers.wrong_value(fact, relation)
-            if value is None:
-                return None
-            value = value.replace(" ", "") if relation.numeric else value
-            return fill(rng.choice(relation.state), {**fact.words, "v": value})
-        groups = pairs[rng.choice(list(pairs))]
-        group = rng.choice(groups)
+    def lines(holds: bool) -> str:
+        group = rng.choice(pairs)
         first, second = sorted(rng.sample(range(len(group)), 2))
-        return f"{group[first]}\n{group[second] if holds else rng.choice(groups)[-1]}"
+        return f"{group[first]}\n{group[second] if holds else rng.choice(pairs)[-1]}"
 
     while True:
         document: Document = []
         for _ in range(rng.randint(2, 5)):
             holds = rng.random() < 0.5
-            text = claim(holds)
+            text = judged.claim(holds) if rng.random() < 0.88 else lines(holds)
             if text is not None:
-                document += [(f"{chr(10) if document else ''}{text}", False), (VERDICTS[holds], True)]
+                document += [(f"{text}{END}", False), (f"{VERDICTS[holds]}\n", True)]
         yield document
+
+
+@dataclass
+class Claims:
+    """Sentences about the world that hold, and that do not: a statement, or an answer below what it is about."""
+
+    rng: random.Random
+
+    def __post_init__(self) -> None:
+        self.world, self.answers = load_world(), stages().answers
+        self.answers.rng = self.rng
+        self.facts = {
+            is_sum: [f for f in self.world.facts if (f.relation == "sum") == is_sum] for is_sum in (True, False)
+        }
+
+    def claim(self, holds: bool) -> str | None:
+        """`None` where a fact has no wrong value."""
+        fact = self.rng.choice(self.facts[self.rng.random() < 0.12])
+        relation = self.world.relations[fact.relation]
+        is_answer = self.rng.random() < 0.55
+        if is_answer and not holds and self.rng.random() < 0.4:
+            return self._off_the_point(fact, relation)
+        value = fact.value if holds else self.answers.wrong_value(fact, relation)
+        if value is None:
+            return None
+        words = {**fact.words, "v": value.replace(" ", "") if relation.numeric else value}
+        return (
+            self._answer(fact, relation, relation, words)
+            if is_answer
+            else fill(self.rng.choice(relation.state), words)
+        )
+
+    def _off_the_point(self, fact: Fact, relation: Relation) -> str | None:
+        """What holds of another thing, or of the same thing in another respect."""
+        same = [other for other in self.world.facts if other.subject == fact.subject and other.id != fact.id]
+        other = self.rng.choice(same if same and self.rng.random() < 0.5 else relation.facts)
+        if other.value == fact.value:
+            return None
+        return self._answer(fact, relation, self.world.relations[other.relation], other.words)
+
+    def _answer(self, fact: Fact, asked: Relation, answered: Relation, words: Mapping[str, str]) -> str:
+        answer = self.rng.choice(answered.answer).at(self.rng.choice(LEVELS))
+        return f"{fact.subject} {asked.topic}\n{fill(answer, words)}"
 
 
 def rows_of_ids(
