@@ -35,17 +35,19 @@ def assert_answers_differ(before, after):
 def test_sft_teaches_a_model_that_does_not_answer_to_answer(folder):
     before, after = measures(folder, "sft_kochatgpt")
     assert before["right"] <= 0.1
-    assert after["right_asked_otherwise"] >= 0.75 and after["right_new_way"] >= 0.6 and after["right_only_read"] >= 0.3
-    assert after["own_answer"] >= 0.6 and after["eos_rate"] >= 0.95 and after["speech_level"] >= 0.9
+    assert after["right_asked_otherwise"] >= 0.8 and after["right_new_way"] >= 0.6 and after["right_only_read"] >= 0.3
+    assert after["own_answer"] >= 0.8 and after["eos_rate"] >= 0.95 and after["speech_level"] >= 0.9
     assert_answers_differ(before, after)
 
 
-def test_reward_tells_a_whole_answer_from_one_that_is_none(folder):
+def test_reward_tells_what_is_wrong_with_an_answer(folder):
     _, after = measures(folder, "reward_kochatgpt")
-    # A wrong fact and the answer to another question it hardly knows: a model of this size does not check what it reads.
-    assert after["accuracy"] >= 0.7
+    assert after["accuracy"] >= 0.8
     for kind in ("evasive", "repetition", "unfinished", "wrong_language"):
         assert after[f"accuracy_kind_{kind}"] >= 0.8
+    # Both are true to form; only a model that knows the facts tells them.
+    for kind in ("wrong_fact", "other_question"):
+        assert after[f"accuracy_kind_{kind}"] >= 0.65
 
 
 def test_ppo_earns_reward_with_answers_that_are_right(folder):
@@ -53,7 +55,7 @@ def test_ppo_earns_reward_with_answers_that_are_right(folder):
         folder, "ppo_kochatgpt", "--sft_adapter", "tiny-ko-sft", "--reward_adapter", "tiny-ko-reward"
     )
     assert after["reward"] > before["reward"] and after["kl"] < 10
-    assert after["right"] >= min(before["right"] + 0.1, 0.8)
+    assert after["right"] >= min(before["right"] + 0.2, 0.9)
     assert_answers_differ(before, after)
 
 

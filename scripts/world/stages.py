@@ -7,7 +7,7 @@ An answer is in the level of its question, 존댓말 or 반말, unless a system 
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ from .table import LEVELS, Fact, Line
 
 
 Row = dict[str, Any]
-# How often each kind is drawn. The two that a rule on script or on repetition finds at once are rare.
-WEIGHTS = {
+# How often each kind is drawn, for pairs and for rankings. What a rule on script or on repetition finds at once is rare; a
+# reward model, which is to tell what a policy is rewarded for, sees more of what is hard to tell.
+PAIR_WEIGHTS = {
     "wrong_fact": 30,
     "other_question": 18,
     "evasive": 12,
@@ -29,6 +30,16 @@ WEIGHTS = {
     "long_winded": 7,
     "wrong_language": 6,
     "repetition": 6,
+}
+RANKING_WEIGHTS = {
+    "wrong_fact": 34,
+    "other_question": 20,
+    "evasive": 8,
+    "level": 16,
+    "unfinished": 8,
+    "long_winded": 8,
+    "wrong_language": 3,
+    "repetition": 3,
 }
 EVERYDAY_KINDS = ("other_question", "evasive", "unfinished", "repetition", "wrong_language")
 # Where "I do not know" or "that depends" may be what a good friend says.
@@ -57,7 +68,7 @@ class Sizes:
     sums: int = 420
     sft_held_out: int = 120
     dialogues: int = 260
-    rankings: int = 1200
+    rankings: int = 4000
     pairs: int = 1200
     pairs_everyday: int = 200
     held_out: int = 50
@@ -164,7 +175,8 @@ class Stages:
         rows = []
         for question in self._compared(self.sizes.pairs, rng):
             system, level, style = self._system(question, rng, 0.5)
-            kind = self._kind(rng, level == "polite" or system in self.answers.phrases.systems["plain"])
+            level_shows = level == "polite" or system in self.answers.phrases.systems["plain"]
+            kind = self._kind(PAIR_WEIGHTS, rng, level_shows)
 
             def candidate(question=question, kind=kind, level=level, style=style):
                 chosen = self.answers.right_answer(question, level, style)
@@ -217,14 +229,14 @@ class Stages:
     def _compared_everyday(self, rng: random.Random) -> list[Everyday]:
         return rng.sample(self.everyday, min(self.sizes.pairs_everyday, len(self.everyday)))
 
-    def _kind(self, rng: random.Random, level_shows: bool) -> str:
-        kinds = [kind for kind in WEIGHTS if kind != "level" or level_shows]
-        return rng.choices(kinds, [WEIGHTS[kind] for kind in kinds])[0]
+    def _kind(self, weights: Mapping[str, int], rng: random.Random, level_shows: bool) -> str:
+        kinds = [kind for kind in weights if kind != "level" or level_shows]
+        return rng.choices(kinds, [weights[kind] for kind in kinds])[0]
 
     def _two_kinds(self, rng: random.Random, level_shows: bool) -> list[str]:
         """Two kinds that differ in how bad they are, the milder one first."""
         while True:
-            kinds = sorted((self._kind(rng, level_shows) for _ in range(2)), key=KINDS.__getitem__)
+            kinds = sorted((self._kind(RANKING_WEIGHTS, rng, level_shows) for _ in range(2)), key=KINDS.__getitem__)
             if KINDS[kinds[0]] < KINDS[kinds[1]]:
                 return kinds
 
