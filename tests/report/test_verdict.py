@@ -96,6 +96,14 @@ def test_implicit_accuracy_of_dpo_which_starts_as_a_tie_is_no_praise():
     assert "scores higher more often (50% → 80%)" in verdict_of(run_of(shares, method="reward"))["en"]
 
 
+def test_dpo_that_ranks_pairs_and_changes_no_answer_is_told_both():
+    said = verdict_of(run_of({"accuracy": (0.5, 0.8), "right": (0.7, 0.72)}, method="dpo"))
+    assert said["en"].startswith("It ranks 80% of the held-out pairs as they were labelled, and its answers changed by no")
+    assert said["ko"].startswith("검증 데이터의 쌍을 80%까지 라벨대로 가려내게 되었지만 답은")
+    tied = verdict_of(run_of({"accuracy": (0.5, 0.52), "right": (0.7, 0.72)}, method="dpo"))
+    assert tied["en"].startswith("Nothing that was measured changed")
+
+
 def test_the_weakest_kind_of_pair_is_what_to_look_at():
     shares = {"accuracy": (0.5, 0.8), "accuracy_kind_level": (0.5, 0.69), "accuracy_kind_evasive": (0.5, 0.7)}
     said = verdict_of(run_of(shares, method="reward"))
@@ -133,7 +141,7 @@ def test_every_rule_and_every_measure_that_is_judged_has_words_in_both_languages
     words = _words()
     assert words["warnings"].keys() >= RULES.keys() and words["measures"].keys() <= MEASURES.keys()
     texts = [texts for part in ("warnings", "ways", "kinds", "look") for texts in words[part].values()]
-    for text in [*texts, words["same"], words["stopped"], words["nothing"], words["unmeasured"]]:
+    for text in [*texts, words["same"], words["stopped"], words["nothing"], words["ranked"], words["unmeasured"]]:
         assert re.search("[가-힣]", text["ko"]) and not re.search("[가-힣]", text["en"])
         assert text["ko"].count("{}") == text["en"].count("{}")
     assert all(len(one["en"]) == 2 and len(one["ko"]) == 3 for one in words["measures"].values())

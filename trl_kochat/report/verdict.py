@@ -18,7 +18,7 @@ from .record import RunRecord, is_number
 SAME_ANSWER, FEW_RIGHT, WEAK_KIND, FEW_END = 0.2, 0.5, 0.7, 0.9
 # More of one sort would be a list and no sentence (ours).
 MOST_SAID = 3
-# A policy equal to its reference has 0.5 by definition, so that any step at all is "better".
+# A policy equal to its reference has 0.5 by definition, so that any step at all is "better": named where nothing else is.
 _NOT_FOR = {"dpo": {"accuracy"}}
 
 
@@ -70,11 +70,11 @@ def _sentence(record: RunRecord, language: str) -> str:
         parts = [
             " and ".join(_english(record, key, side) for key in keys) for side, keys in enumerate((better, worse))
         ]
-        said = ", but ".join(filter(None, parts)) or _words()[_unchanged(record)]["en"]
+        said = ", but ".join(filter(None, parts)) or _unchanged(record, "en")
         return f"{said[0].upper()}{said[1:]}: {_look_at(record, 'en')}."
     clauses = [_korean(record, key, 0) for key in better] + [_korean(record, key, 1) for key in worse]
     if not clauses:
-        return f"{_words()[_unchanged(record)]['ko']} {_look_at(record, 'ko')}."
+        return f"{_unchanged(record, 'ko')} {_look_at(record, 'ko')}."
     endings = ["고"] * (len(clauses) - 1) + ["으니"]
     if better and worse:
         endings[len(better) - 1] = "지만"
@@ -82,8 +82,12 @@ def _sentence(record: RunRecord, language: str) -> str:
     return f"{joined}, {_look_at(record, 'ko')}."
 
 
-def _unchanged(record: RunRecord) -> str:
-    return "nothing" if record.before.keys() & record.after.keys() else "unmeasured"
+def _unchanged(record: RunRecord, language: str) -> str:
+    """What to say where nothing became better or worse."""
+    for key in _NOT_FOR.get(record.method, ()):
+        if key in record.before and key in record.after and judged(record, key) == "better":
+            return _words()["ranked"][language].format(_percent(record.after[key]))
+    return _words()["nothing" if record.before.keys() & record.after.keys() else "unmeasured"][language]
 
 
 def _changed(record: RunRecord, word: str) -> list[str]:
