@@ -98,7 +98,9 @@ def test_implicit_accuracy_of_dpo_which_starts_as_a_tie_is_no_praise():
 
 def test_dpo_that_ranks_pairs_and_changes_no_answer_is_told_both():
     said = verdict_of(run_of({"accuracy": (0.5, 0.8), "right": (0.7, 0.72)}, method="dpo"))
-    assert said["en"].startswith("It ranks 80% of the held-out pairs as they were labelled, and its answers changed by no")
+    assert said["en"].startswith(
+        "It ranks 80% of the held-out pairs as they were labelled, and its answers changed by no"
+    )
     assert said["ko"].startswith("검증 데이터의 쌍을 80%까지 라벨대로 가려내게 되었지만 답은")
     tied = verdict_of(run_of({"accuracy": (0.5, 0.52), "right": (0.7, 0.72)}, method="dpo"))
     assert tied["en"].startswith("Nothing that was measured changed")
