@@ -16,17 +16,17 @@ from training import ROOT
 
 
 def main() -> None:
+    parser = arguments(__doc__, "rounding.json")
+    parser.add_argument("--model", default=str(ROOT / "trl_kochat" / "sample" / "tiny-ko"))
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=48, help="of each answer")
+    args = parser.parse_args()
     import torch
     from transformers import AutoModelForCausalLM
 
     from trl_kochat import load_rows, load_tokenizer
     from trl_kochat.measure.generate import COURSE_PROMPTS, encode_prompts
 
-    parser = arguments(__doc__, "rounding.json")
-    parser.add_argument("--model", default=str(ROOT / "trl_kochat" / "sample" / "tiny-ko"))
-    parser.add_argument("--prompts", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=48, help="of each answer")
-    args = parser.parse_args()
     report, found = Report(), {}
     tokenizer = load_tokenizer(args.model)
     asked = [*COURSE_PROMPTS, *(row["prompt"] for row in load_rows("sample:kochatgpt_3_PPO.jsonl"))][: args.prompts]
