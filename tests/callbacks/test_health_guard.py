@@ -75,6 +75,8 @@ def test_answers_that_never_end_and_loop(tmp_path):
     assert sorted(said(trainer)) == ["foreign_script_rises", "never_ends", "repetition_rises"]
 
 
+# What is also true of a model that says one thing to everybody.
+OTHERS = ["repetition_rises", "foreign_script_rises", "own_answer_at_chance"]
 QUESTIONS = [{"prompt": f"{n}번 문제의 답은?", "completion": f"{n * 7}입니다."} for n in range(12)]
 
 
@@ -82,7 +84,7 @@ QUESTIONS = [{"prompt": f"{n}번 문제의 답은?", "completion": f"{n * 7}입�
 def test_a_model_that_says_one_thing_to_everybody_and_a_run_that_may_end_with_it(tmp_path, stop):
     samples = KoreanSamplesCallback(every=1, max_new_tokens=8)
     samples.watch(QUESTIONS)
-    guard = HealthGuardCallback(stop_on_collapse=stop, ignore=["repetition_rises", "foreign_script_rises"])
+    guard = HealthGuardCallback(stop_on_collapse=stop, ignore=OTHERS)
     trainer = sft_trainer(
         tmp_path, max_steps=8, learning_rate=0.0, callbacks=[samples, Damage(1, always_say_the_same), guard]
     )
