@@ -65,6 +65,12 @@ BORDERS = {
         halves(**RISES, **{"completions/mean_length": (30, 61)}),
         {},
     ),
+    "answers of three fifths": (
+        "reward_hacking",
+        halves(**RISES, **{"completions/mean_length": (50, 30)}),
+        halves(**RISES, **{"completions/mean_length": (50, 29)}),
+        {},
+    ),
     "repetition for a reward": (
         "reward_hacking",
         merged(halves(**RISES), rounds(repetition=then(0.25, 0.5))),

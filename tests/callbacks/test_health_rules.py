@@ -90,6 +90,7 @@ BAD = {
     ),
     "entropy that collapses": ("entropy_collapse", logged(**PPO | {"entropy": ramp(2.0, 0.01)}), {}),
     "reward for length": ("reward_hacking", logged(**PPO | {"completions/mean_length": ramp(28, 120)}), {}),
+    "reward for saying less": ("reward_hacking", logged(**PPO | {"completions/mean_length": ramp(28, 8)}), {}),
     "reward for repetition": ("reward_hacking", merged(logged(**PPO), rounds(repetition=ramp(0.02, 0.9))), {}),
     "reward for one answer": (
         "reward_without_variety",

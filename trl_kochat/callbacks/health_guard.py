@@ -30,7 +30,7 @@ class HealthGuardCallback(TrainerCallback):
     | `kl_too_large` | KL to the reference is above `max_kl` |
     | `entropy_collapse` | an online policy says the same every time |
     | `no_signal` | GRPO, RLOO: nearly all groups get one and the same reward, and the reward has not risen |
-    | `reward_hacking` | reward rises while completions double in length or begin to repeat themselves |
+    | `reward_hacking` | reward rises while completions double in length, shrink to under three fifths or repeat themselves |
     | `reward_without_variety` | reward rises while fewer of the sampled answers differ |
     | `reward_traded` | the sum of several rewards rises, and one of them falls |
     | `same_answer` | many different prompts get the same answer |

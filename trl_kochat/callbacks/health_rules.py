@@ -179,6 +179,8 @@ def reward_hacking(log: Log) -> str | None:
     repetition = log.rose("samples/repetition")
     if None not in lengths and lengths[1] > 2 * lengths[0]:  # type: ignore[operator]
         symptom = f"completions grew from {lengths[0]:.0f} to {lengths[1]:.0f} tokens"
+    elif None not in lengths and lengths[1] < 0.6 * lengths[0]:  # type: ignore[operator]
+        symptom = f"completions shrank from {lengths[0]:.0f} to {lengths[1]:.0f} tokens"
     elif repetition is not None and repetition[1] > repetition[0] + 0.25:
         symptom = f"repetition in the sampled answers rose from {repetition[0]:.2f} to {repetition[1]:.2f}"
     else:
