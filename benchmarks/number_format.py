@@ -35,7 +35,7 @@ def main() -> None:
     report, rows = Report(), []
     with tempfile.TemporaryDirectory() as scratch:
         for width in args.widths:
-            folder, parameters = args.folder or f"{scratch}/{width}", None
+            folder = args.folder or f"{scratch}/{width}"
             parameters = None if args.folder else write_model(folder, width)
             for stage in args.stages:
                 flags = ["--stages", stage, "--steps", args.steps, "--folder", folder, "--flags", *args.flags]

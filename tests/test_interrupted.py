@@ -46,6 +46,38 @@ def test_a_killed_recipe_ends_as_if_nothing_had_happened(kill_and_resume, tmp_pa
     assert found == expected
 
 
+FAILS = """
+import os, signal
+from transformers import TrainerCallback
+from trl_kochat.callbacks import run_report
+from trl_kochat.recipes import sft_kochatgpt
+from trl_kochat.run import run
+
+class Fails(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        raise RuntimeError("broken")
+
+class Record(run_report.RunRecord):
+    def save(self, folder):
+        if self.run["status"] != "running":
+            os.kill(os.getpid(), signal.SIGTERM)
+        super().save(folder)
+
+run.HealthGuardCallback, run_report.RunRecord = Fails, Record
+sft_kochatgpt.main()
+"""
+
+
+def test_what_failed_is_written_down_also_where_a_launcher_ends_the_process_meanwhile(tmp_path):
+    # So it does where another process has died: this one fails for it, and gets SIGTERM while it writes that down.
+    flags = "--preset cpu --max_steps 3 --max_eval_samples 4 --eval_strategy no --output_dir out"
+    flags += " --dataset_name sample:kochatgpt_1_SFT_conversation.jsonl"
+    done = subprocess.run([sys.executable, "-c", FAILS, *flags.split()], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0 and "RuntimeError: broken" in done.stderr, done.stderr
+    run = json.loads((tmp_path / "out" / "report" / "metrics.json").read_text(encoding="utf-8"))["run"]
+    assert run["status"] == "failed" and run["reason"] == "RuntimeError: broken"
+
+
 def test_ctrl_c_ends_a_recipe_that_says_how_to_go_on(tmp_path):
     flags = "--preset cpu --max_steps 100 --save_steps 1 --max_eval_samples 8 --output_dir out"
     command = [sys.executable, str(ROOT / "recipes" / "dpo_orca.py"), *flags.split()]

@@ -262,7 +262,8 @@ class Run:
             KeepSettings(settings),
         ):
             trainer.add_callback(callback)
-        with noted_as_training(), report, interrupt, progress, no_step_too_many(trainer):
+        # A process of several is ended by its launcher while the report still writes down what failed.
+        with noted_as_training(), interrupt, report, progress, no_step_too_many(trainer):
             trainer.train(resume_from_checkpoint=self._checkpoint)
         trainer.save_model()
         if trainer.args.should_save:
