@@ -103,7 +103,8 @@ class Runs:
                 arguments += ["--max_completion_length", "16"]
             else:
                 arguments += ["--lora_dropout", "0", "--lora_alpha", "16"]
-            if recipe == "sft_kochatgpt":  # entropy is logged as a mean over the rows of each process by itself
+            # Groups of like length are drawn by a process's batch; entropy is logged as a mean over its rows by itself.
+            if recipe in ("sft_kochatgpt", "reward_kochatgpt"):
                 arguments += ["--train_sampling_strategy", "random"]
             if recipe == "dpo_orca":  # the likelihood is a mean over the tokens of each process by itself
                 arguments += ["--loss_weights", "1.0", "0.05"]
