@@ -4,7 +4,8 @@
 
 Each command is a fresh process; ours and TRL's take turns. The first round warms the disk cache and does not count.
 `first step` is the DPO recipe's cpu preset up to the end of its first step, with the rows and samples measured before it
-left out, and `trl dpo` with the same model, rows and arguments.
+left out, and `trl dpo` with the same model, rows and arguments, which finds its rows as token ids in the cache of the first
+round, where the recipe, which has mended them in memory, makes its ids anew.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from typing import Any
 from dpo_recipe_vs_post import write_rows
 from measure import Report, arguments, check, print_table, run_command
 from training import ROOT, load_recipe
+
+from trl_kochat.startup import begin_command
 
 
 SAMPLE = ROOT / "trl_kochat" / "sample"
@@ -60,9 +63,10 @@ def exits_after_a_step(trainer_class: type) -> type:
 
 def run_worker(args: argparse.Namespace) -> None:
     if args.worker == "recipe":
+        begin_command()
         recipe = load_recipe("dpo_orca")
         recipe.trl.DPOTrainer = exits_after_a_step(recipe.trl.DPOTrainer)
-        recipe.main(["--preset", "cpu", "--output_dir", f"{args.folder}/recipe"])
+        recipe.Run.as_command(lambda: recipe.main(["--preset", "cpu", "--output_dir", f"{args.folder}/recipe"]))
         return
     import trl
     from trl.scripts import dpo
@@ -119,7 +123,12 @@ def main() -> None:
         table.append([name, ours["seconds"], theirs.get("seconds"), ratio, *megabytes])
     print_table(["", "ours s", "TRL s", "ratio", "ours MB", "TRL MB"], table)
     goals = [
-        check(f"{name}, time to TRL's", sides["ours"]["seconds"] / sides["trl"]["seconds"], "<=", 1.1)
+        check(
+            f"{name}, time to TRL's",
+            sides["ours"]["seconds"] / sides["trl"]["seconds"],
+            "<=",
+            1.05 if name == "first step" else 1.1,
+        )
         for name, sides in figures.items()
         if "trl" in sides
     ]

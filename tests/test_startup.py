@@ -67,12 +67,40 @@ print("가 뛟 é 😀")
     assert result.stdout.strip() == "가 뛟 é 😀".encode(encoding, "backslashreplace")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "from trl_kochat.run.command import run_as_command; run_as_command(seen)",
+        "import sys; from trl_kochat import cli; from trl_kochat.cli import doctor; doctor.run = seen; "
+        "sys.argv = ['trl-kochat', 'doctor', 'tiny-ko']; cli.main()",
+    ],
+)
+def test_the_collector_is_off_for_the_imports_alone_and_leaves_them_out_then(command):
+    code = f"""
+import gc
+seen_in_main = []
+def seen(*_):
+    seen_in_main.append((gc.isenabled(), gc.get_freeze_count() > 100_000))
+from trl_kochat.startup import begin_command
+thresholds = gc.get_threshold()
+begin_command()
+assert not gc.isenabled()
+import trl_kochat.run
+{command}
+assert gc.get_threshold() == thresholds
+assert seen_in_main == [(True, True)], seen_in_main
+"""
+    result = python(code)
+    assert result.returncode == 0, result.stderr
+
+
 def test_importing_the_package_sets_nothing():
     code = """
-import logging, os, warnings
+import gc, logging, os, warnings
 before = dict(os.environ), list(warnings.filters)
 import trl_kochat, trl_kochat.startup
 assert (dict(os.environ), list(warnings.filters)) == before
+assert gc.isenabled() and not gc.get_freeze_count()
 assert not logging.root.manager.loggerDict.get("bitsandbytes.backends.cpu.ops")
 print("as before")
 """

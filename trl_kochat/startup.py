@@ -1,5 +1,6 @@
 """What a process that runs one command of ours sets for itself. A program that imports the package is left as it is."""
 
+import gc
 import io
 import logging
 import os
@@ -20,8 +21,12 @@ def begin_command() -> None:
     """Set up the process, in place; call it before transformers, datasets or huggingface_hub is imported.
 
     TRL's ping is off unless asked, libraries draw progress bars on a terminal alone, a console without some character
-    shows its escape, and libraries' messages that are known and harmless are left out.
+    shows its escape, and libraries' messages that are known and harmless are left out. The garbage collector is off until
+    [`end_imports`].
     """
+    # Importing TRL and transformers makes a million objects, over which the collector would go again and again, for a
+    # quarter of the time.
+    gc.disable()
     # TRL sends a ping when a trainer is built; huggingface_hub reads this once, at its import. 0 turns it on.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():  # a bar that cannot be written over fills a log file
@@ -34,6 +39,13 @@ def begin_command() -> None:
         logging.getLogger(logger).addFilter(is_news)
     # transformers 5 renames `gradient_checkpointing`, which TRL sets and PEFT reads.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+def end_imports() -> None:
+    """Turn the garbage collector on where it is off, in place; at what is there by now it looks no more."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def is_news(record: logging.LogRecord) -> bool:

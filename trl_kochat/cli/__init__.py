@@ -21,7 +21,7 @@ from types import ModuleType
 from .. import __version__, recipes
 from ..errors import InputError
 from ..plugins import entry_points_of, load_entry_point
-from ..startup import begin_command
+from ..startup import begin_command, end_imports
 from ..versions import noting_newer_versions
 
 
@@ -104,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name in recipe_names():
             return run_recipe(recipe_names()[name], argv[1:])
         args = build_parser(name).parse_args(argv)
+        end_imports()
         with noting_newer_versions():
             return args.run(args)
     except BrokenPipeError:  # the reader (head, less) has had enough

@@ -12,6 +12,7 @@ from accelerate import PartialState
 from ..callbacks.interrupt import Interrupted
 from ..errors import InputError
 from ..report.machine import command_line
+from ..startup import end_imports
 from ..versions import noting_newer_versions
 
 
@@ -23,6 +24,7 @@ def run_as_command(main: Callable[[], None]) -> None:
 
     What a user got wrong is an [`InputError`], and a file or repository that is not there (`OSError`) before training.
     """
+    end_imports()
     try:
         with noting_newer_versions():
             main()
