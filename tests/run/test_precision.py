@@ -91,5 +91,5 @@ def test_the_output_layer_reads_a_slice_of_a_batch_in_one_block():
     slices = model(input_ids=ids, logits_to_keep=3).logits
     feed_in_one_block(model)
     model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
-    assert torch.equal(model(input_ids=ids, logits_to_keep=3).logits, slices)
+    torch.testing.assert_close(model(input_ids=ids, logits_to_keep=3).logits, slices)  # another kernel: to rounding
     assert [(tuple(hidden.shape[:2]), hidden.is_contiguous()) for hidden in read] == [((2, 3), True)]
