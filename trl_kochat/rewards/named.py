@@ -1,5 +1,6 @@
 """Rewards by name, for a command line."""
 
+from importlib import import_module
 from inspect import signature
 from typing import Any
 
@@ -8,45 +9,20 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import InputError
 from ..plugins import as_annotated, entry_points_of, function_of_file, load_entry_point, names_function_of_file
 from .contract import Reward
-from .ends import ends
-from .fluency import fluency
-from .format import format
-from .keyword import keyword, no_keyword
-from .korean_script import korean_script
-from .length import length
-from .no_repetition import no_repetition
-from .particles import particles
-from .relevance import relevance
-from .reward_model import reward_model
-from .right import right
-from .spacing import spacing
-from .speech_level import speech_level
 
 
-_FACTORIES: dict[str, Any] = {
-    factory.__name__: factory
-    for factory in (
-        ends,
-        fluency,
-        format,
-        keyword,
-        korean_script,
-        length,
-        no_keyword,
-        no_repetition,
-        particles,
-        relevance,
-        reward_model,
-        right,
-        spacing,
-        speech_level,
-    )
-}
+# What this package has beside factories of rewards.
+_NO_FACTORIES = {"Reward", "combine", "gate", "get_reward", "reward_names"}
+
+
+def _own_factories() -> dict[str, Any]:
+    package: Any = import_module(__package__)
+    return {name: getattr(package, name) for name in package.__all__ if name not in _NO_FACTORIES}
 
 
 def reward_names() -> list[str]:
     """Names of all rewards, those of other packages too (entry points `trl_kochat.rewards`), in alphabetical order."""
-    return sorted({*_FACTORIES, *entry_points_of("rewards")})
+    return sorted({*_own_factories(), *entry_points_of("rewards")})
 
 
 def get_reward(name: str, tokenizer: PreTrainedTokenizerBase | None = None) -> Reward:
@@ -66,7 +42,7 @@ def get_reward(name: str, tokenizer: PreTrainedTokenizerBase | None = None) -> R
         return function_of_file(name)
     name, _, given = name.partition(":")
     entry = entry_points_of("rewards").get(name)
-    factory = _FACTORIES.get(name) or (load_entry_point(entry) if entry else None)
+    factory = _own_factories().get(name) or (load_entry_point(entry) if entry else None)
     if factory is None:
         known = ", ".join(reward_names())
         raise InputError(f"No reward {name!r}; there are {known}, and functions of files: FILE.py:NAME.")
