@@ -1,3 +1,4 @@
+from itertools import pairwise
 from statistics import fmean
 
 import pytest
@@ -6,11 +7,8 @@ from hypothesis import strategies as st
 
 from trl_kochat.text.diversity import (
     bootstrap_interval,
-    distinct,
-    distinct_2,
     diversity_by_row,
     drawn_out,
-    most_common,
     ratio_by_row,
 )
 from trl_kochat.text.health import summarize_health
@@ -20,14 +18,19 @@ COLLAPSED = ["이해를 구해보세요."] * 50 + ["이성을 구해보세요."]
 HEALTHY = [f"{number}번 문제의 답은 {number * 7}이에요." for number in range(100)]
 
 
+def measures(texts):
+    return {name: pytest.approx(fmean(values)) for name, values in diversity_by_row(texts).items()}
+
+
 def test_a_model_that_says_one_thing_to_everybody_shows():
-    assert distinct(COLLAPSED) == 0.03 and most_common(COLLAPSED) == 0.5
-    assert distinct(HEALTHY) == 1.0 and most_common(HEALTHY) == 0.01
-    assert distinct_2(COLLAPSED) < 0.05 < 0.6 < distinct_2(HEALTHY)
+    collapsed, healthy = diversity_by_row(COLLAPSED), diversity_by_row(HEALTHY)
+    assert measures(COLLAPSED)["distinct"] == 0.03 and measures(COLLAPSED)["most_common"] == 0.5
+    assert measures(HEALTHY)["distinct"] == 1.0 and measures(HEALTHY)["most_common"] == 0.01
+    assert fmean(collapsed["distinct_2"]) < 0.05 < 0.6 < fmean(healthy["distinct_2"])
 
 
 def test_spelling_in_another_unicode_form_is_the_same_answer():
-    assert distinct(["한글", "\u1112\u1161\u11ab\u1100\u1173\u11af"]) == 0.5
+    assert measures(["한글", "\u1112\u1161\u11ab\u1100\u1173\u11af"])["distinct"] == 0.5
 
 
 @pytest.mark.parametrize("text", ["ㅋ" * 24, "," * 24, "네" + "!" * 30, "하" * 40, "1" * 40])
@@ -54,8 +57,13 @@ def test_an_interval_holds_the_mean_and_narrows_with_more_values():
 def test_what_the_rows_add_is_the_measure(texts):
     by_row = diversity_by_row(texts)
     assert all(len(values) == len(texts) for values in by_row.values())
-    for measure in (distinct, most_common, distinct_2):
-        assert fmean(by_row[measure.__name__]) == pytest.approx(measure(texts))
+    answers = [" ".join(text.split()) for text in texts]
+    pairs = [pair for answer in answers for pair in pairwise(answer.split())]
+    assert measures(texts) == {
+        "distinct": len(set(answers)) / len(answers),
+        "most_common": max(map(answers.count, answers)) / len(answers),
+        "distinct_2": len(set(pairs)) / max(len(pairs), 1),
+    }
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 9)), min_size=1, max_size=20))

@@ -18,49 +18,24 @@ def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def distinct(texts: Sequence[str]) -> float:
-    """Share of different answers among the answers to different prompts; white space does not make a difference.
-
-    >>> distinct(["네.", "네. ", "아니요.", "몰라요."])
-    0.75
-    """
-    return len({_plain(text) for text in texts}) / len(texts)
-
-
-def most_common(texts: Sequence[str]) -> float:
-    """Share of the answers that are the most common one.
-
-    >>> most_common(["네.", "네. ", "아니요.", "몰라요."])
-    0.5
-    """
-    return Counter(map(_plain, texts)).most_common(1)[0][1] / len(texts)
-
-
-def distinct_2(texts: Sequence[str]) -> float:
-    """Different pairs of neighbouring words, over all answers, as a share of all such pairs (distinct-2 of Li et al.,
-    https://huggingface.co/papers/1510.03055); 0 where no answer has two words.
-
-    >>> distinct_2(["저는 밥을 먹어요", "저는 밥을 해요"])
-    0.75
-    """
-    pairs = [pair for of_answer in _pairs(texts) for pair in of_answer]
-    return len(set(pairs)) / len(pairs) if pairs else 0.0
-
-
-def _pairs(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
-    words = [_plain(text).split() for text in texts]
-    return [list(zip(answer, answer[1:], strict=False)) for answer in words]
-
-
 def diversity_by_row(texts: Sequence[str]) -> dict[str, list[float]]:
-    """What each answer adds to [`distinct`], [`most_common`] and [`distinct_2`], which are the means of these lists.
+    """What each answer to another prompt adds to three measures, which are the means of these lists; white space makes no
+    difference.
 
-    An answer that is given five times is a fifth of a different answer each time.
+    `distinct`: share of different answers; one that is given five times is a fifth of a different answer each time.
+    `most_common`: share of the answers that are the most common one. `distinct_2`: different pairs of neighbouring words,
+    over all answers, as a share of all such pairs (distinct-2 of Li et al., https://huggingface.co/papers/1510.03055); 0
+    where no answer has two words.
+
+    >>> by_row = diversity_by_row(["저는 밥을 먹어요", "저는 밥을 해요", "네.", "네. "])
+    >>> by_row["distinct"], by_row["most_common"], sum(by_row["distinct_2"]) / 4
+    ([1.0, 1.0, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0], 0.75)
     """
     plain = list(map(_plain, texts))
     times = Counter(plain)
     ((most, _),) = times.most_common(1)
-    pairs = _pairs(texts)
+    words = [text.split() for text in plain]
+    pairs = [list(zip(answer, answer[1:], strict=False)) for answer in words]
     pair_times = Counter(pair for of_answer in pairs for pair in of_answer)
     new_pairs = [sum(1 / pair_times[pair] for pair in of_answer) for of_answer in pairs]
     return {
