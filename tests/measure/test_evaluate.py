@@ -13,7 +13,7 @@ from tests.tiny_lm import tiny_gpt2, tiny_llama, tiny_reward_model, tiny_tokeniz
 from trl_kochat import measure
 from trl_kochat.encode import tokenize_rows
 from trl_kochat.errors import InputError
-from trl_kochat.measure.answers import evaluate_answers, is_polite
+from trl_kochat.measure.answers import evaluate_answers
 from trl_kochat.measure.evaluate import evaluate_dpo, evaluate_reward, evaluate_sft, own_answer
 from trl_kochat.measure.preferences import evaluate_preferences, wins
 from trl_kochat.measure.right import embedded_world
@@ -450,25 +450,6 @@ def test_the_speech_level_is_that_of_the_reference(tokenizer):
     # A single "네." ends in no ending that tells a level; it is taken for 반말.
     assert evaluate_answers(model, tokenizer, rows, reference="completion")["speech_level_by_row"] == [0.0, 1.0, 1.0]
     assert "speech_level" not in evaluate_answers(tiny_llama(), tokenizer, rows, max_new_tokens=2)
-
-
-@pytest.mark.parametrize(
-    ("text", "polite"),
-    [
-        ("좋아요", True),
-        ("맞습니다.", True),
-        ("뭐라고 할까요?!", True),
-        ("그렇죠~", True),
-        ("네, 3.14예요. (웃음) ㅎㅎ", False),
-        ("좋아.", False),
-        ("좋아요. 그런데 왜?", False),
-        ("고마워\n안녕히 가세요 😀", True),
-        ("", False),
-        ("OK", False),
-    ],
-)
-def test_the_level_is_that_of_the_last_sentence(text, polite):
-    assert is_polite(text) == polite
 
 
 def test_preferred_needs_no_reference_and_is_told_by_kind():

@@ -1,6 +1,5 @@
 """What greedy answers to held-out prompts are like: whether they are right, end, differ, and are good Korean."""
 
-import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -11,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..models import max_positions
 from ..text.diversity import diversity_by_row
 from ..text.health import summarize_health
+from ..text.speech import speech_end
 from .generate import Generation, encode_prompts, generate_answers
 from .right import embedded_world, right_by_way
 
@@ -19,9 +19,6 @@ Measured = dict[str, Any]
 
 # What follows the list of a measure's rows: `right` is the mean of `right_by_row`.
 BY_ROW = "_by_row"
-# A sentence ends in a mark or a line, not within a number (3.14) or a name (a.b).
-_SENTENCE = re.compile(r"[.?!~…]+(?=\s|$)|\n")
-_NOT_HANGUL = re.compile(r"[^가-힣]+")
 
 
 def means_of(by_row: Mapping[str, Sequence[float]]) -> Measured:
@@ -34,16 +31,6 @@ def means_of(by_row: Mapping[str, Sequence[float]]) -> Measured:
     for name, values in by_row.items():
         measured |= {name: fmean(values), name + BY_ROW: [round(value, 6) for value in values]}
     return measured
-
-
-def is_polite(text: str) -> bool:
-    """Whether a text ends in 존댓말, by the ending of its last sentence that has Hangul (a rough rule: ours).
-
-    >>> is_polite("그래. 내일 봐요!"), is_polite("고마워 ㅎㅎ")
-    (True, False)
-    """
-    sentences = [words[-1] for part in _SENTENCE.split(text) if (words := _NOT_HANGUL.sub(" ", part).split())]
-    return bool(sentences) and sentences[-1].endswith(("요", "니다", "니까", "시오", "죠"))
 
 
 def evaluate_answers(
@@ -107,9 +94,13 @@ def measure_answers(
         **{name: [of_text[name] for of_text in health] for name in health[0]},
     }
     if reference is not None:
-        levels = [is_polite(_last_text(row[reference])) for row in rows]
-        by_row["speech_level"] = [float(is_polite(a) == level) for a, level in zip(texts, levels, strict=True)]
+        due = [_is_polite(_last_text(row[reference])) for row in rows]
+        by_row["speech_level"] = [float(_is_polite(text) == is_due) for text, is_due in zip(texts, due, strict=True)]
     return means_of(by_row)
+
+
+def _is_polite(text: str) -> bool:
+    return speech_end(text) == "polite"
 
 
 def _last_text(answer: str | Sequence[Mapping[str, Any]]) -> str:
