@@ -53,14 +53,8 @@ def load_tokenizer(
             that the vocabulary cannot write.
         OSError: The files are neither on this machine nor to be had.
     """
-    tokenizer, _ = load_tokenizer_with_findings(
-        name_or_path,
-        chat_template=chat_template,
-        trust_remote_code=trust_remote_code,
-        revision=revision,
-        **kwargs,
-    )
-    return tokenizer
+    kwargs |= {"trust_remote_code": trust_remote_code, "revision": revision}
+    return load_tokenizer_with_findings(name_or_path, chat_template=chat_template, **kwargs)[0]
 
 
 def _write_end(tokenizer: PreTrainedTokenizerBase, findings: list[Finding]) -> list[Finding]:
@@ -73,19 +67,14 @@ def _write_end(tokenizer: PreTrainedTokenizerBase, findings: list[Finding]) -> l
 
 
 def load_tokenizer_with_findings(
-    name_or_path: str | PathLike[str],
-    *,
-    chat_template: str | None = "auto",
-    trust_remote_code: bool = False,
-    revision: str | None = None,
-    **kwargs: Any,
+    name_or_path: str | PathLike[str], *, chat_template: str | None = "auto", **kwargs: Any
 ) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
     """[`load_tokenizer`], with what was found; `fixed` tells what has been repaired."""
     name_or_path = embedded(name_or_path) if isinstance(name_or_path, str) else name_or_path
-    location = {"revision": revision, **{key: kwargs[key] for key in _LOCATION if key in kwargs}}
-    kwargs = {**kwargs, **({"revision": revision} if revision is not None else {})}
-    loaded = load_as_auto(name_or_path, trust_remote_code=trust_remote_code, **kwargs)
-    origin = Origin(str(name_or_path), {key: value for key, value in location.items() if value is not None})
+    kwargs = {"trust_remote_code": False, **kwargs}
+    kwargs = {key: value for key, value in kwargs.items() if value is not None or key not in _LOCATION}
+    loaded = load_as_auto(name_or_path, **kwargs)
+    origin = Origin(str(name_or_path), {key: kwargs[key] for key in _LOCATION if key in kwargs})
     tokenizer, findings = repair(ExaminedTokenizer(loaded, origin=origin))
     if chat_template in ("auto", "training") and tokenizer.chat_template is None:
         set_chat_template(tokenizer, "ko_instruct")
