@@ -1,4 +1,3 @@
-import unicodedata
 import warnings
 
 import pytest
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, ByT5Tokenizer, GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
-from tests.tokenizers import byte_fallback, kogpt2_like, qwen_like
+from tests.tokenizers import kogpt2_like, qwen_like
 from trl_kochat.tokenizer import check_tokenizer, load_tokenizer, tokenize_dataset, tokenize_rows
 from trl_kochat.tokenizer.examined import ExaminedTokenizer
 from trl_kochat.tokenizer.rows import check_encoded_rows
@@ -277,18 +276,6 @@ def test_unknown_rate_names_the_most_frequent(tokenizer):
     assert list(finding.measured["characters"].items()) == [("걔", 4), ("@", 2)]
     assert finding.measured["tokens"] == 6
     assert "rows_unknown" not in found(tokenizer, [{"prompt": "안녕?", "completion": "네"}])
-
-
-def test_decomposed_rows_and_their_cost(tokenizer, tmp_path):
-    rows = [
-        {"prompt": "안녕?", "completion": unicodedata.normalize("NFD", "오늘 날씨가 좋네요")},
-        {"prompt": "나", "completion": "다"},
-    ]
-    finding = found(tokenizer, rows)["rows_decomposed"]
-    assert finding.severity == "info" and finding.measured == {"rows": 1, "share": 0.5, "cost": 1.0}
-    finding = found(AutoTokenizer.from_pretrained(byte_fallback(tmp_path)), rows)["rows_decomposed"]
-    assert finding.severity == "warning" and finding.measured["cost"] > 1.5
-    assert "rows_decomposed" not in found(tokenizer, rows[1:])
 
 
 def test_a_prompt_that_ends_in_a_space_is_no_prefix(tmp_path):

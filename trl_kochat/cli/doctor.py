@@ -123,9 +123,7 @@ def _examine(
         about_tokenizer.append(differences(args.model, loaded, args.against, **options))
     about_rows = [finding for finding in left if finding.code.startswith("rows_")]
     if rows is not None:
-        health = check_rows(rows, repaired, max_length=args.max_length or MAX_LENGTH)
-        # Of two with one code the tokenizer's check has measured more.
-        about_rows = list({finding.code: finding for finding in [*health, *about_rows]}.values())
+        about_rows += check_rows(rows, repaired, max_length=args.max_length or MAX_LENGTH)
     if args.clean:
         about_rows.append(Finding("rows_mended", "info", str(mended), measured={"kinds": dict(mended.kinds)}))
     return loaded, repaired, worst_first(about_tokenizer), worst_first(about_rows)

@@ -1,6 +1,5 @@
 """Checks of a tokenizer on the rows it is going to train on."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
@@ -36,7 +35,6 @@ def check_encoded_rows(examined: ExaminedTokenizer, rows: Sequence[Row], max_len
     texts = [text for row in rows for text in texts_of(row)]
     yield _check_tokens(examined, texts, tokenized, len(rows))
     yield from _check_unknown(examined, texts, tokenized)
-    yield from _check_decomposed(examined, rows, texts)
     if not tokenized:
         return
     yield from _check_prefix(examined, tokenized)
@@ -110,27 +108,6 @@ def _check_unknown(
 
 def _most_common(counts: Counter[str]) -> str:
     return ", ".join(f"{char} ({count:,})" for char, count in counts.most_common(8))
-
-
-def _check_decomposed(examined: ExaminedTokenizer, rows: Sequence[Row], texts: Sequence[str]) -> Iterator[Finding]:
-    loose = [text for text in texts if not unicodedata.is_normalized("NFC", text)]
-    if not loose:
-        return
-    num_rows = sum(any(not unicodedata.is_normalized("NFC", text) for text in texts_of(row)) for row in rows)
-    tokens = sum(map(len, examined.encode(loose)))
-    tokens_nfc = sum(map(len, examined.encode([unicodedata.normalize("NFC", text) for text in loose])))
-    share, cost = num_rows / len(rows), tokens / tokens_nfc
-    yield Finding(
-        "rows_decomposed",
-        _severity(share) if cost > 1 else "info",
-        f"{num_rows:,} of {len(rows):,} rows ({share:.1%}) hold text that is not composed (NFC)"
-        + (
-            f", which costs {cost:.1f} times the tokens: normalize_text(text) before training."
-            if cost > 1
-            else "; this tokenizer composes it."
-        ),
-        measured={"rows": num_rows, "share": share, "cost": round(cost, 2)},
-    )
 
 
 def _check_prefix(examined: ExaminedTokenizer, tokenized: Sequence[TokenizedRow]) -> Iterator[Finding]:

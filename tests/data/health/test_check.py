@@ -1,5 +1,6 @@
 """Each finding with a planted row that has it, and sound rows that have none."""
 
+import re
 import unicodedata
 
 import datasets
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.inputs import whole_texts
-from tests.tokenizers import healthy, kogpt2_like
+from tests.tokenizers import byte_fallback, healthy, kogpt2_like
 from trl_kochat import check_rows, format_dataset, load_rows, load_tokenizer
 from trl_kochat.data.health.batches import BATCH_ROWS
 from trl_kochat.sample import SAMPLE_DIR
@@ -297,3 +298,20 @@ def test_any_text_is_read_and_the_rows_are_not_changed(tokenizer, texts):
     for finding in findings:
         assert all(0 <= number < len(rows) for number in finding.measured.get("numbers", ()))
         assert finding.measured.get("rows", 0) <= len(rows)
+
+
+def test_decomposed_rows_and_their_cost(tmp_path):
+    rows = [
+        {"prompt": "안녕?", "completion": unicodedata.normalize("NFD", "오늘 날씨가 좋네요")},
+        {"prompt": "나", "completion": "다"},
+    ]
+
+    def found(rows, make):
+        tokenizer = load_tokenizer(make(tmp_path))
+        return {finding.code: finding for finding in check_rows(rows, tokenizer)}.get("rows_decomposed")
+
+    composes = found(rows, kogpt2_like)
+    assert composes.severity == "info" and composes.measured["rows"] == 1 and composes.measured["share"] == 0.5
+    costs = found(rows, byte_fallback)
+    assert costs.severity == "warning" and float(re.search(r"costs ([\d.]+) times", costs.message)[1]) > 1.5
+    assert found(rows[1:], byte_fallback) is None

@@ -4,6 +4,7 @@ import unicodedata
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -123,16 +124,14 @@ class Damaged:
         )
 
     def _decomposed_finding(self, tally: Tally, total: int) -> Finding:
-        what, way_out = (
-            "hold text that is not composed (NFC)",
-            "It costs several times the tokens; --clean composes it.",
-        )
+        what, cost = "hold text that is not composed (NFC)", "several"
         if self.tokenizer is not None:
             composed = unicodedata.normalize("NFC", self.decomposed)
             loose, whole = encode_texts(self.tokenizer, [self.decomposed, composed], add_special_tokens=False)
             if loose == whole:
-                return Finding(**{**vars(tally.finding("rows_decomposed", total, what)), "severity": "info"})
-            way_out = f"It costs {len(loose) / max(len(whole), 1):.1f} times the tokens; --clean composes it."
+                return replace(tally.finding("rows_decomposed", total, what), severity="info")
+            cost = f"{len(loose) / max(len(whole), 1):.1f}"
+        way_out = f"It costs {cost} times the tokens; --clean composes it."
         return tally.finding("rows_decomposed", total, what, way_out=way_out)
 
 
