@@ -207,6 +207,8 @@ def test_saved_splits(tmp_path, streaming):
         ("rows.csv", "질문,답\n가가가가,네\n".encode("utf-16-be"), "looks like UTF-16-BE.* --encoding utf-16-be"),
         ("rows.tsv", "질문\t답\r\n안녕\t네\r\n".encode("utf-16"), "looks like UTF-16, .* --encoding utf-16 "),
         ("rows.xls", bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), r"holds no text. Save .* or \.xlsx"),
+        ("rows.pdf", b"%PDF-1.7\n" + b"1 0 obj\n" * 600 + "\n가".encode("cp949") + b"\n\0\7", "rows.pdf holds no text. Save"),
+        ("rows.jsonl", '{"a": "가"}\n'.encode("cp949") + '{"a": "😀"}'.encode(), "line 1: .* Save the file as UTF-8"),
         ("rows.json", b'[{"a": 1},\n {"a": }]', "line 2, column 8: broken JSON"),
         ("rows.jsonl", b'{"a": 1}\n{"a": 1\n', "line 2, column 8: broken JSON"),
         ("rows.jsonl", b'{"a": 1\n{"a": 1}\n', "line 2, column 1: broken JSON"),

@@ -100,17 +100,18 @@ class Source:
         wide = "utf-16" if marked else "utf-16-le" if first[1::2].count(0) > first[::2].count(0) else "utf-16-be"
         if marked or b"\0" in first and not _CONTROL.search(first.decode(wide, "ignore")):
             return f"{self.name} looks like {wide.upper()}, not {self.encoding.upper()}. {_say_so(wide)}"
-        if _CONTROL.search(first.decode("latin-1")):
-            return f"{self.name} holds no text. Save the rows as JSON, CSV, parquet or .xlsx."
         codec = codecs.lookup(self.encoding).name
+        problem, fitting = f"{self.name} is not {self.encoding}", ["utf-8", "cp949"]
+        found = None
         with self.opened() as stream:
             for number, line in enumerate(stream, start=1):  # of neither Korean encoding has a syllable a byte "\n"
-                error = _problem(line, _WIDER.get(codec, codec))
-                if error is not None:
-                    byte = f"{self.name}, line {number}: byte {line[error.start]:#04x} is not {self.encoding.upper()}"
-                    fits = next((other for other in ("utf-8", "cp949") if _problem(line, other) is None), None)
-                    return f"{byte}. {_say_so(fits) if fits else 'Save the file as UTF-8.'}"
-        return f"{self.name} is not {self.encoding}. Save the file as UTF-8."
+                if _CONTROL.search(line.decode("latin-1")):
+                    return f"{self.name} holds no text. Save the rows as JSON, CSV, parquet or .xlsx."
+                fitting = [other for other in fitting if _problem(line, other) is None]
+                if found is None and (found := _problem(line, _WIDER.get(codec, codec))) is not None:
+                    byte = line[found.start]
+                    problem = f"{self.name}, line {number}: byte {byte:#04x} is not {self.encoding.upper()}"
+        return f"{problem}. {_say_so(fitting[0]) if found and fitting else 'Save the file as UTF-8.'}"
 
 
 def _say_so(encoding: str) -> str:
