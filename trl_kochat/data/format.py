@@ -7,13 +7,13 @@ import logging
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain, count, islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import InputError
 from ..text.shown import cut, listed, shown
 from .columns import ANSWERS_ALONE, TELLING, TrackedRow, check_columns, refuse_media, refuse_unread_label, renamed
-from .formatters.registry import Formatter, detect_formatter, formatter_of, get_formatter
+from .formatters.registry import Formatter, detect_formatter, formatter_of
 from .rows import Row, RowCounts, Rows
 from .split import HELD_OUT
 
@@ -85,15 +85,6 @@ def _format_row(work: _Work, number: int, raw_row: Row, counts: RowCounts) -> li
     return rows
 
 
-def _numbered_chunks(rows: Iterator[Row]) -> Iterator[tuple[int, list[Row]]]:
-    """Lists of `CHUNK_ROWS` rows, each with the number of its first one."""
-    for start in count(0, CHUNK_ROWS):
-        chunk = list(islice(rows, CHUNK_ROWS))
-        if not chunk:
-            return
-        yield start, chunk
-
-
 def _storable(value: Any) -> Any:
     """Messages with their calls of tools as JSON: in a table each call would have the arguments of all others as `None`."""
     if not isinstance(value, list) or not any(isinstance(turn, dict) and "tool_calls" in turn for turn in value):
@@ -116,13 +107,13 @@ def _with_calls(made: "Dataset") -> "Dataset":
     return made if features == made.features else made.cast(features)
 
 
-def _format_chunk(work: _Work, chunk: tuple[int, list[Row]]) -> tuple["pa.Table", RowCounts]:
+def _format_chunk(work: _Work, chunk: list[tuple[int, Row]]) -> tuple["pa.Table", RowCounts]:
+    """A table of the rows made of raw rows with their numbers, and what became of these."""
     import pyarrow as pa
 
-    start, raw_rows = chunk
     counts = RowCounts()
     made: list[dict[str, Any]] = []
-    for number, raw_row in enumerate(raw_rows, start=start):
+    for number, raw_row in chunk:
         made += _format_row(work, number, raw_row, counts)
     # `from_pylist` would leave out the columns that the first row lacks.
     columns = dict.fromkeys(column for row in made for column in row)
@@ -130,7 +121,7 @@ def _format_chunk(work: _Work, chunk: tuple[int, list[Row]]) -> tuple["pa.Table"
         return pa.table({column: [_storable(row.get(column)) for row in made] for column in columns}), counts
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise InputError(
-            f"The rows that {work.formatter.name} made of rows {start} to {start + len(raw_rows) - 1} (counted from 0) do "
+            f"The rows that {work.formatter.name} made of rows {chunk[0][0]} to {chunk[-1][0]} (counted from 0) do "
             f"not fit one table: {cut(str(error), 300)}. A column holds one type, and text without half characters."
         ) from error
 
@@ -218,7 +209,7 @@ def format_dataset(
     _check_is_row(0, first)
     columns = {} if columns is None else columns
     check_columns(columns, first)
-    found = _chosen(formatter, renamed(first, columns))
+    found = formatter_of(detect_formatter(renamed(first, columns)) if formatter is None else formatter)
     _check_options(found, first, options)
     work = _Work(found, options, columns)
 
@@ -257,20 +248,15 @@ def _checked(made: _AnyDataset, counts: RowCounts) -> _AnyDataset:
 
 
 def _format_all(work: _Work, rows: Iterator[Row], num_proc: int | None) -> list[tuple["pa.Table", RowCounts]]:
-    format_chunk = partial(_format_chunk, work)
+    format_chunk, numbered = partial(_format_chunk, work), enumerate(rows)
+    chunks = iter(lambda: list(islice(numbered, CHUNK_ROWS)), [])  # until one is empty
     if num_proc in (None, 1):
-        return list(map(format_chunk, _numbered_chunks(rows)))
+        return list(map(format_chunk, chunks))
     _check_processes(num_proc, work.formatter, format_chunk)
     from concurrent.futures import ProcessPoolExecutor
 
     with ProcessPoolExecutor(num_proc) as pool:
-        return list(pool.map(format_chunk, _numbered_chunks(rows)))
-
-
-def _chosen(formatter: str | Callable[..., list[dict[str, Any]]] | None, first: Row) -> Formatter:
-    if formatter is not None:
-        return formatter_of(formatter)
-    return get_formatter(detect_formatter(first))
+        return list(pool.map(format_chunk, chunks))
 
 
 def _check_options(formatter: Formatter, row: Row, options: Mapping[str, Any]) -> None:

@@ -18,11 +18,10 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Trainer
 
 from ..encode import fate, tokenize_rows
-from ..models import max_positions
 from ..text.diversity import ratio_by_row
 from .answers import Measured, evaluate_answers, means_of
 from .generate import encode_prompts, generate_answers
-from .held_out import MAX_ROWS, Model, Rows, fitting, logps_of, some_numbers, some_rows
+from .held_out import MAX_ROWS, Model, Rows, answers_of, fitting, logps_of, longest, some_numbers, some_rows
 from .preferences import as_reference, evaluate_dpo, evaluate_reward
 from .rewarded import rewards_of
 
@@ -99,8 +98,7 @@ def evaluate_sft(
 ) -> Measured:
     """`eval_loss`: mean negative log-probability of an answer token, its end included, over all held-out answers."""
     _, kept, limit, counts = fitting(model, tokenizer, rows, "SFTTrainer", max_length)
-    sequences = [(ids[:limit], max(row.completion_start, 1)) for row in kept for ids in row.sequences.values()]
-    logps = logps_of(model, tokenizer, sequences)
+    logps = logps_of(model, tokenizer, answers_of(kept, kept[0].sequences, limit))
     nats = [-of_row.sum().item() for of_row in logps]
     return means_of({"eval_loss": ratio_by_row(nats, [len(of_row) for of_row in logps])}) | counts
 
@@ -116,14 +114,12 @@ def own_answer(
     Chance is 0.1: a model that gives everybody the same answer has that. At most thirty prompts are asked, in tens; of
     fewer than ten different ones with different references nothing is said.
     """
-    limits = [limit for limit in (max_length, max_positions(model)) if limit is not None]
-    limit = min(limits, default=None)
+    limit = longest(model, max_length)
     tens = _tens(tokenizer, rows, column, limit)
     pairs = [{"prompt": row["prompt"], "completion": other[column]} for ten in tens for row in ten for other in ten]
     if not pairs:
         return {}
-    tokenized = tokenize_rows(tokenizer, pairs)
-    sequences = [(row.sequences["completion"][:limit], max(row.completion_start, 1)) for row in tokenized]
+    sequences = answers_of(tokenize_rows(tokenizer, pairs), ["completion"], limit)
     means = [logps.mean().item() for logps in logps_of(model, tokenizer, sequences)]
     logps = torch.tensor(means).view(len(tens), REFERENCES, REFERENCES)  # ten, prompt, reference
     gains = logps - logps.mean(dim=1, keepdim=True)

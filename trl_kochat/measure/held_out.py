@@ -31,13 +31,17 @@ def some_rows(rows: Any, max_rows: int) -> list[Any]:
     return [rows[number] for number in some_numbers(len(rows), max_rows)]
 
 
+def longest(model: Model, max_length: int | None) -> int | None:
+    """Tokens of a row at the most, where training or the model's positions set a limit."""
+    return min((limit for limit in (max_length, max_positions(model)) if limit is not None), default=None)
+
+
 def fitting(
     model: Model, tokenizer: PreTrainedTokenizerBase, rows: Rows, trainer: str, max_length: int | None
 ) -> tuple[list[Mapping[str, Any]], list[TokenizedRow], int | None, Measured]:
     """The rows that a trainer keeps, as they are and as ids, where it cuts them, and how many there are of each kind."""
     rows = list(rows)
-    limits = [limit for limit in (max_length, max_positions(model)) if limit is not None]
-    limit = min(limits, default=None)
+    limit = longest(model, max_length)
     tokenized = tokenize_rows(tokenizer, rows)
     fates = [fate(row, limit, trainer) for row in tokenized]
     kept = [number for number, what in enumerate(fates) if what != "dropped"]
@@ -46,6 +50,13 @@ def fitting(
     counts = {"n": len(kept), "left_out": fates.count("dropped"), "cut": fates.count("cut")}
     told = {name: count for name, count in counts.items() if count}
     return [rows[number] for number in kept], [tokenized[number] for number in kept], limit, told
+
+
+def answers_of(
+    rows: Iterable[TokenizedRow], columns: Iterable[str], limit: int | None
+) -> list[tuple[Sequence[int], int]]:
+    """The answers of all rows in one column after the other, as [`logps_of`] takes them, cut where training cuts them."""
+    return [(row.sequences[column][:limit], max(row.completion_start, 1)) for column in columns for row in rows]
 
 
 @torch.no_grad()

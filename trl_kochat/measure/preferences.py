@@ -5,13 +5,17 @@ from contextlib import contextmanager
 from itertools import compress
 from typing import Any
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError
 from .answers import Measured, means_of
-from .held_out import Model, Rows, fitting, logps_of
+from .held_out import Model, Rows, answers_of, fitting, logps_of
 from .score import score_ids
+
+
+_SIDES = ("chosen", "rejected")
 
 
 def wins(first: Iterable[float], second: Iterable[float]) -> list[float]:
@@ -47,9 +51,7 @@ def evaluate_reward(
         for each `kind` of rejected answer where rows name it, and the lists `chosen_scores` and `rejected_scores`.
     """
     kept_rows, kept, _, counts = fitting(model, tokenizer, rows, "RewardTrainer", max_length)
-    chosen, rejected = (
-        score_ids(model, tokenizer, [row.sequences[side] for row in kept]) for side in ("chosen", "rejected")
-    )
+    chosen, rejected = (score_ids(model, tokenizer, [row.sequences[side] for row in kept]) for side in _SIDES)
     won = wins(chosen, rejected)
     groups = {
         f"accuracy_rank_distance_{distance:g}": [row.get("margin") == distance for row in kept_rows]
@@ -64,17 +66,19 @@ def evaluate_reward(
     return {**means_of(by_row), **counts, "chosen_scores": chosen, "rejected_scores": rejected}
 
 
+def _preferred(logps: Sequence[torch.Tensor]) -> list[float]:
+    """Whether the chosen answer has the higher log-probability per token; the chosen ones come first, then the others."""
+    means = [of_answer.mean().item() for of_answer in logps]
+    return wins(means[: len(means) // 2], means[len(means) // 2 :])
+
+
 def evaluate_preferences(
     model: Model, tokenizer: PreTrainedTokenizerBase, rows: Rows, *, max_length: int | None = None
 ) -> Measured:
     """`preferred`, as [`evaluate_dpo`] has it, and `preferred_kind_NAME` for each `kind` of rejected answer where rows
     name it; no reference is needed, so models of any origin compare."""
     kept_rows, kept, limit, counts = fitting(model, tokenizer, rows, "DPOTrainer", max_length)
-    sequences = [
-        (row.sequences[side][:limit], max(row.completion_start, 1)) for side in ("chosen", "rejected") for row in kept
-    ]
-    per_token = [logps.mean().item() for logps in logps_of(model, tokenizer, sequences)]
-    won = wins(per_token[: len(kept)], per_token[len(kept) :])
+    won = _preferred(logps_of(model, tokenizer, answers_of(kept, _SIDES, limit)))
     return means_of({"preferred": won, **by_kind("preferred", won, kept_rows)}) | counts
 
 
@@ -108,8 +112,7 @@ def evaluate_dpo(
     if ref_model is None and not isinstance(model, PeftModel):
         raise InputError("A model without adapters is its own reference: pass ref_model.")
     _, kept, limit, counts = fitting(model, tokenizer, rows, "DPOTrainer", max_length)
-    sides = ("chosen", "rejected")
-    sequences = [(row.sequences[side][:limit], max(row.completion_start, 1)) for side in sides for row in kept]
+    sequences = answers_of(kept, _SIDES, limit)
     policy_logps = logps_of(model, tokenizer, sequences)
     if ref_model is not None:
         ref_logps = logps_of(ref_model, tokenizer, sequences)
@@ -117,10 +120,9 @@ def evaluate_dpo(
         with as_reference(model):
             ref_logps = logps_of(model, tokenizer, sequences)
     rewards = [beta * (p.sum() - r.sum()).item() for p, r in zip(policy_logps, ref_logps, strict=True)]
-    per_token = [logps.mean().item() for logps in policy_logps]
     chosen, rejected = rewards[: len(kept)], rewards[len(kept) :]
     by_row = {
-        "preferred": wins(per_token[: len(kept)], per_token[len(kept) :]),
+        "preferred": _preferred(policy_logps),
         "accuracy": wins(chosen, rejected),
         "margin": [a - b for a, b in zip(chosen, rejected, strict=True)],
         "logps_chosen": [logps.sum().item() for logps in policy_logps[: len(kept)]],
