@@ -21,3 +21,19 @@ def test_a_particle_that_does_not_fit(text):
 @pytest.mark.parametrize("text", RIGHT.replace("\n", "").split("|"))
 def test_particles_that_fit_and_words_that_look_like_them(text):
     assert score(["?"], [text], None) == [1.0]
+
+
+def test_a_long_text_without_spaces_is_judged_by_what_is_near(monkeypatch):
+    from trl_kochat.rewards import particles as factory
+    from trl_kochat.text.korean import analyser
+
+    read = []
+
+    class Recorder:
+        def analyze(self, text):
+            read.append(len(text))
+            return analyser().analyze(text)
+
+    monkeypatch.setitem(factory.__globals__, "analyser", Recorder)
+    score(["?"], ["사람가. " + "사람가." * 200], None)
+    assert read and max(read) < 100
