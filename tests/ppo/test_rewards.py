@@ -5,10 +5,19 @@ import asyncio
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizer,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+)
 from trl import GRPOConfig, GRPOTrainer
 
 from tests.tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
+from tests.tokenizers import kogpt2_like
+from trl_kochat import load_tokenizer
 
 from .test_trainer import PROMPTS, ROWS, TOKENIZER, folders, length_reward, logged, lora, trainer  # noqa: F401
 
@@ -99,6 +108,29 @@ def test_a_reward_model_reads_with_the_tokenizer_that_was_saved_with_it(tmp_path
     tiny_tokenizer(vocab_size=270).save_pretrained(tmp_path / "reward")
     (reward,) = trainer(tmp_path, str(tmp_path / "reward")).rewards
     assert reward.tokenizer.get_vocab() == tiny_tokenizer(vocab_size=270).get_vocab()
+
+
+def test_a_tokenizer_that_was_saved_with_a_reward_model_is_repaired(tmp_path):
+    rows = len(load_tokenizer(kogpt2_like(tmp_path / "reward")))
+    config = GPT2Config(vocab_size=rows, n_embd=16, n_layer=1, n_head=2, num_labels=1)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "reward")
+    (reward,) = trainer(tmp_path, str(tmp_path / "reward"), value_model=tiny_reward_model()).rewards
+    assert reward.tokenizer.decode(reward.tokenizer("안녕하세요.")["input_ids"]).strip() == "안녕하세요."
+
+
+def test_an_encoder_scores_with_its_own_tokenizer_that_has_no_end(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "가", "나"]
+    BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(tmp_path / "reward")
+    sizes = {
+        "vocab_size": 7,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
+    BertForSequenceClassification(BertConfig(num_labels=1, **sizes)).save_pretrained(tmp_path / "reward")
+    ppo = trainer(tmp_path, str(tmp_path / "reward"))
+    assert made_by(ppo, ROWS).scores.isfinite().all()
 
 
 def test_answers_whose_template_writes_no_token_behind_them_are_read_as_they_are(tmp_path):

@@ -13,7 +13,6 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,6 +25,8 @@ from ..models import adapter_folder, read_adapter_config, saying_which_model
 from ..sample import embedded
 from ..score_head import give_score_head
 from ..text.shown import unique_names
+from ..tokenizer import load_tokenizer
+from ..tokenizer.load import load_as_auto
 from .adapters import AdapterRoles
 from .config import PPOConfig, mapping
 from .heads import check_labels
@@ -118,9 +119,13 @@ def _reward_tokenizer(
     """The reward model's tokenizer, `None` if it is the policy's, so that ids can be passed as they are."""
     name = model.config.name_or_path
     if given is None and name:
-        beside = os.path.isfile(os.path.join(name, "tokenizer_config.json"))
+        files = ("tokenizer_config.json", "tokenizer.json")
+        beside = any(os.path.isfile(os.path.join(name, file)) for file in files)
         if beside or not os.path.isdir(name):
-            given = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
+            try:
+                given = load_tokenizer(name, trust_remote_code=args.trust_remote_code)
+            except InputError:  # an encoder has no token that ends an answer, and its score does not wait for one
+                given = load_as_auto(name, trust_remote_code=args.trust_remote_code)
     if given is not None:
         same = given.get_vocab() == tokenizer.get_vocab() and given.eos_token_id == tokenizer.eos_token_id
         return None if same else given
