@@ -63,9 +63,11 @@ def split_by_prompt(
         spelt[key] = min(text, spelt.get(key, text))
     if len(spelt) < 2:
         raise InputError(f"Cannot split {len(keys)} rows with {len(spelt)} distinct prompts: at least 2 are needed.")
-    held_out = _marked(dataset, keys)
+    reasons = _reasons(dataset)
+    held_out = _marked(keys, reasons)
     if not held_out or also_of_silent_rows:
-        free = _silent(dataset, keys) - held_out if held_out else set(spelt)
+        said = {key for key, reason in zip(keys, reasons, strict=True) if reason is not None}
+        free = set(spelt) - said if held_out else set(spelt)
         ordered = sorted(free, key=lambda key: blake2b(f"{seed}\n{spelt[key]}".encode(), digest_size=16).digest())
         held_out |= set(ordered[: max(0, min(ceil(eval_fraction * len(ordered)), len(ordered) - 1))])
     train = [i for i, key in enumerate(keys) if key not in held_out]
@@ -78,9 +80,10 @@ def held_out_reasons(dataset: "Dataset") -> Counter[str]:
     return Counter(reason for reason in _reasons(dataset) if reason)
 
 
-def _reasons(dataset: "Dataset") -> list[str]:
+def _reasons(dataset: "Dataset") -> list[str | None]:
+    """Why each row is held out; an empty text for a row to train on, `None` where nothing is said."""
     if HELD_OUT not in dataset.column_names:
-        return []
+        return [None] * len(dataset)
     reasons = dataset[HELD_OUT][:]
     for number, reason in enumerate(reasons):
         if not isinstance(reason, str | None):
@@ -88,24 +91,17 @@ def _reasons(dataset: "Dataset") -> list[str]:
                 f"Row {number} (counted from 0): held_out is {shown(reason)}; it is a text that says why training never "
                 "sees the row, and empty for a row to train on."
             )
-    return [(reason or "").strip() for reason in reasons]
+    return [None if reason is None else reason.strip() for reason in reasons]
 
 
-def _silent(dataset: "Dataset", keys: list[str]) -> set[str]:
-    """Keys of the prompts of which no row says whether it is held out."""
-    said = {key for key, reason in zip(keys, dataset[HELD_OUT], strict=True) if reason is not None}
-    return set(keys) - said
-
-
-def _marked(dataset: "Dataset", keys: list[str]) -> set[str]:
+def _marked(keys: list[str], reasons: list[str | None]) -> set[str]:
     """Keys of the prompts that rows say are held out."""
-    reasons = _reasons(dataset)
-    marked = {key for key, reason in zip(keys, reasons, strict=False) if reason}
+    marked = {key for key, reason in zip(keys, reasons, strict=True) if reason}
     if marked and marked == set(keys):
         raise InputError(
             f"All {len(keys)} rows say by their column {HELD_OUT!r} that they are held out: none to train on."
         )
-    moved = sum(key in marked and not reason for key, reason in zip(keys, reasons, strict=False))
+    moved = sum(key in marked and not reason for key, reason in zip(keys, reasons, strict=True))
     if moved:
         logger.warning("%d rows have the prompt of a row that is held out, and are held out with it.", moved)
     return marked

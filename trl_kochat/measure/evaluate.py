@@ -9,7 +9,8 @@ What training leaves out or cuts for its length, measuring leaves out or cuts in
 measured, `left_out` and `cut` stand beside it where there are any.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import pstdev
 from typing import Any
 
@@ -32,15 +33,7 @@ OWN_PROMPTS, REFERENCES = 30, 10
 
 def answers(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
     """Measure SFT: [`evaluate_sft`] on at most `max_rows` rows of `held_out`, always the same, and their answers."""
-    tokenizer, max_length = _tokenizer_and_length(trainer)
-    rows = some_rows(held_out, max_rows)
-
-    def measure(model: Model) -> Measured:
-        measured = evaluate_sft(model, tokenizer, rows, max_length=max_length)
-        measured |= own_answer(model, tokenizer, rows, "completion", max_length=max_length)
-        return measured | evaluate_answers(model, tokenizer, _with_prompt(rows), reference="completion")
-
-    return measure
+    return _with_answers(trainer, some_rows(held_out, max_rows), "completion", evaluate_sft)
 
 
 def pairs(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
@@ -48,16 +41,9 @@ def pairs(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Calla
 
     `beta` and the reference are the trainer's.
     """
-    tokenizer, max_length = _tokenizer_and_length(trainer)
-    rows = some_rows(held_out, max_rows)
     beta, ref_model = trainer.args.beta, getattr(trainer, "ref_model", None)  # type: ignore[attr-defined]
-
-    def measure(model: Model) -> Measured:
-        measured = evaluate_dpo(model, tokenizer, rows, beta=beta, ref_model=ref_model, max_length=max_length)
-        measured |= own_answer(model, tokenizer, rows, "chosen", max_length=max_length)
-        return measured | evaluate_answers(model, tokenizer, _with_prompt(rows), reference="chosen")
-
-    return measure
+    evaluate = partial(evaluate_dpo, beta=beta, ref_model=ref_model)
+    return _with_answers(trainer, some_rows(held_out, max_rows), "chosen", evaluate)
 
 
 def scores(trainer: Trainer, held_out: Any, *, max_rows: int = MAX_ROWS) -> Callable[[Model], Measured]:
@@ -89,8 +75,19 @@ def _tokenizer_and_length(trainer: Trainer) -> tuple[PreTrainedTokenizerBase, in
     return getattr(tokenizer, "tokenizer", tokenizer), getattr(trainer.args, "max_length", None)
 
 
-def _with_prompt(rows: Iterable[Any]) -> list[Any]:
-    return [row for row in rows if "prompt" in row]
+def _with_answers(
+    trainer: Trainer, rows: list[Any], column: str, evaluate: Callable[..., Measured]
+) -> Callable[[Model], Measured]:
+    """What `evaluate` says of rows, and what the answers to their prompts are like beside those in `column`."""
+    tokenizer, max_length = _tokenizer_and_length(trainer)
+    asked = [row for row in rows if "prompt" in row]
+
+    def measure(model: Model) -> Measured:
+        measured = evaluate(model, tokenizer, rows, max_length=max_length)
+        measured |= own_answer(model, tokenizer, rows, column, max_length=max_length)
+        return measured | evaluate_answers(model, tokenizer, asked, reference=column)
+
+    return measure
 
 
 def evaluate_sft(

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from peft import (
@@ -28,11 +28,6 @@ from ..models import adapter_folder, keep_4bit_gradients
 from .heads import SCORE_KEY, ScalarHead, reward_head
 from .roles import POLICY, REWARD, VALUE, Roles, hidden_states, per_completion_token
 from .sharing import can_merge, check_sharing, merged
-
-
-class LoadResult(NamedTuple):
-    missing_keys: list[str]
-    unexpected_keys: list[str]
 
 
 class AdapterRoles(Roles):
@@ -208,8 +203,9 @@ class AdapterRoles(Roles):
                 f"The checkpoint was written by a run with other adapters or value_trunk; it lacks "
                 f"{sorted(wanted - set(state_dict))[:3]} and has {sorted(set(state_dict) - wanted)[:3]} besides."
             )
-        nn.Module.load_state_dict(self, state_dict, strict=False, assign=assign)
-        return LoadResult([], [])
+        loaded = nn.Module.load_state_dict(self, state_dict, strict=False, assign=assign)
+        loaded.missing_keys.clear()  # what is not trained was not saved
+        return loaded
 
     def load_value(self, folder: Path) -> None:
         """Nothing is left to load: `load_state_dict` had it."""

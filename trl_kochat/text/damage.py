@@ -28,9 +28,11 @@ _AS_LATIN = re.compile(f"(?:[\xea-\xed][{_TRAIL}]{{2}} ?){{2}}")
 # CP949 in Latin-1: the two bytes of a syllable of KS X 1001.
 _CP949_AS_LATIN = re.compile("(?:[\xb0-\xc8][\xa1-\xfe] ?){3,}")
 LEADERS = 3  # as many characters may stand there again and again: ······
-# Read as CP949, Korean turns into syllables that no word has: those without a place in KS X 1001.
-_COMMON = {char for char in map(chr, range(ord("가"), ord("힣") + 1)) if len(char.encode("euc_kr")) == 2}
-_RARE = "".join(char for char in map(chr, range(ord("가"), ord("힣") + 1)) if char not in _COMMON)
+_SYLLABLES = [chr(point) for point in range(ord("가"), ord("힣") + 1)]
+# The 2,350 of KS X 1001, which cover nearly all written Korean; this encoding writes others as four jamo, in eight bytes.
+COMMON_SYLLABLES = [char for char in _SYLLABLES if len(char.encode("euc_kr")) == 2]
+# Read as CP949, Korean turns into syllables that no word has: the other ones.
+_RARE = "".join(sorted({*_SYLLABLES} - {*COMMON_SYLLABLES}))
 _RARE_SYLLABLE = re.compile(f"[{_RARE}]")
 _SYLLABLE = re.compile("[가-힣]")
 # Of the syllables of a text, and in number, from which on they are no slang (뷁, 쀍) any more (ours).

@@ -2,6 +2,8 @@
 
 import re
 
+from ..text.damage import COMMON_SYLLABLES
+
 
 HANGUL = re.compile("[가-힣]")
 
@@ -48,7 +50,5 @@ CHAT_SYLLABLES = "걔걍쌤뭥넘얌뀨쩔뙇헐꿀뻘챗"
 
 
 def common_syllables() -> list[str]:
-    """The 2,350 syllables of KS X 1001, which covers nearly all written Korean, those of chat first."""
-    # Other syllables become a sequence of four jamo, eight bytes, in this encoding.
-    listed = [char for char in map(chr, range(ord("가"), ord("힣") + 1)) if len(char.encode("euc_kr")) == 2]
-    return sorted(listed, key=lambda char: char not in CHAT_SYLLABLES)
+    """The syllables that nearly all Korean is written with, those of chat first."""
+    return sorted(COMMON_SYLLABLES, key=lambda char: char not in CHAT_SYLLABLES)
