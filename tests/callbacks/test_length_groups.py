@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
-from trl_kochat.callbacks.length_groups import group_by_length
+from trl_kochat.callbacks.length_groups import group_by_length, sort_held_out_pairs
 
 from ..tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
 from .training import quiet
@@ -67,6 +67,26 @@ def test_grouped_batches_hold_every_row_once_and_less_padding(make, tmp_path):
         padding[strategy] = sum(rows * length for rows, length, _ in shapes) - real[strategy]
     assert real["group_by_length"] == real["random"]
     assert padding["group_by_length"] < 0.7 * padding["random"]
+
+
+@pytest.mark.parametrize("make", [dpo_trainer, reward_trainer])
+def test_held_out_pairs_are_evaluated_with_less_padding_and_the_same_loss(make, tmp_path):
+    trainer = make(tmp_path, pairs(LENGTHS), per_device_eval_batch_size=8)
+    trainer.eval_dataset = trainer.train_dataset
+    shapes = watch(trainer)
+    as_given = trainer.evaluate()["eval_loss"]
+    padded = sum(rows * length for rows, length, _ in shapes)
+    sort_held_out_pairs(trainer)
+    shapes.clear()
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(as_given, rel=1e-5)
+    assert sum(rows * length for rows, length, _ in shapes) < 0.9 * padded
+
+
+def test_other_held_out_rows_stay_in_their_order(tmp_path):
+    trainer = sft_trainer(tmp_path, pairs(LENGTHS))
+    trainer.eval_dataset = trainer.train_dataset
+    sort_held_out_pairs(trainer)
+    assert trainer.eval_dataset[:] == trainer.train_dataset[:]
 
 
 def losses(trainer):

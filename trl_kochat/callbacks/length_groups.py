@@ -1,4 +1,4 @@
-"""Batches of pairs of like length."""
+"""Batches of rows of like length."""
 
 from typing import Any
 
@@ -30,9 +30,25 @@ def group_by_length(trainer: Trainer) -> None:
     trainer.add_callback(_SameOrder())
     for name in ("train_dataset", "eval_dataset"):
         dataset = getattr(trainer, name)
-        if isinstance(dataset, Dataset) and "chosen" in column_lengths(dataset.select(range(min(1, len(dataset))))):
+        if _holds_pairs(dataset):
             setattr(trainer, name, _with_lengths(dataset, args.length_column_name, getattr(args, "max_length", None)))
             args.remove_unused_columns = False  # TRL's collators of pairs take what they need
+
+
+def sort_held_out_pairs(trainer: Trainer) -> None:
+    """Evaluate a trainer's held-out pairs by their lengths, in place, so that its batches hold little padding.
+
+    The mean of a loss that each pair has is the same in any order. Rows of other kinds stay as they are: their loss is a
+    mean over the tokens of a batch, and another one in other batches (as is what DPO's loss type "sft" adds).
+    """
+    held_out: Any = trainer.eval_dataset
+    if _holds_pairs(held_out):
+        lengths = row_lengths(held_out)
+        trainer.eval_dataset = held_out.select(sorted(range(len(lengths)), key=lengths.__getitem__))
+
+
+def _holds_pairs(dataset: Any) -> bool:
+    return isinstance(dataset, Dataset) and "chosen" in column_lengths(dataset.select(range(min(1, len(dataset)))))
 
 
 def _with_lengths(dataset: Dataset, column: str, max_length: int | None) -> Dataset:

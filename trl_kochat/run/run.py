@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 
 from ..callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
-from ..callbacks.length_groups import group_by_length
+from ..callbacks.length_groups import group_by_length, sort_held_out_pairs
 from ..callbacks.progress import ProgressLineCallback
 from ..data import RowCounts, split_by_prompt
 from ..data.health import check_leaks, check_rows, clean_rows
@@ -229,6 +229,7 @@ class Run:
         feed_in_one_block(trainer.model)
         score_labelled_positions(trainer)
         group_by_length(trainer)
+        sort_held_out_pairs(trainer)
         rows = row_summary(self._counts, self._train, self._held_out, trainer)
         tokenizer, findings = self._loaded_tokenizer
         check_schedule(trainer)
