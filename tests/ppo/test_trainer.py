@@ -2,6 +2,7 @@ import json
 import math
 import statistics
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -317,6 +318,29 @@ def test_bf16_and_gradient_checkpointing_keep_the_first_ratio_and_the_losses(fol
         runs.append(updates(ppo))
     first = runs[0][0]
     assert first["ppo/ratio"] == 1.0 and first["ppo/approx_kl"] == 0.0 and first["kl"] == 0.0
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("bits", [4, 16])
+def test_adapters_read_their_input_in_bf16_and_learn_the_same(folders, tmp_path, monkeypatch, bits, checkpointing):
+    """PEFT copies it to float32 first, only for autocast to round it again."""
+    load = dict(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    runs = []
+    for uncast in (False, True):
+        if not uncast:
+            monkeypatch.setattr("trl_kochat.ppo.experience.disable_input_dtype_casting", lambda *_, **__: nullcontext())
+        kwargs = dict(bf16=True, gradient_checkpointing=checkpointing, model_init_kwargs={"dtype": "bfloat16"})
+        quantized = dict(quantization_config=BitsAndBytesConfig(**load)) if bits == 4 else {}
+        ppo = trainer(tmp_path, folders["reward"], model=folders["base"], **kwargs, **quantized)
+        read = set()
+        for name, module in ppo.model.named_modules():
+            if "lora_A." in name:
+                module.register_forward_pre_hook(lambda _, given: read.add(given[0].dtype))
+        ppo.train()
+        assert read == {torch.bfloat16 if uncast else torch.float32}
+        runs.append(updates(ppo))
+        monkeypatch.undo()
     assert runs[0] == runs[1]
 
 

@@ -6,12 +6,14 @@ Shapes in this file: B rollouts of one process, C tokens of its longest completi
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainerState
 
@@ -75,6 +77,19 @@ class ExperienceMaker:
         for module in filter(None, (model, ref_model)):
             feed_in_one_block(module)
 
+    def inputs_as_they_are(self) -> AbstractContextManager[None]:
+        """Let adapters read their input as it is where autocast rounds it.
+
+        PEFT would copy it to their weights' float32 before that, for the same bits: layers that are not quantized
+        everywhere, 4-bit ones on a CPU.
+        """
+        return disable_input_dtype_casting(self.model, active=self.accelerator.mixed_precision != "no")
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        with self.accelerator.autocast(), self.inputs_as_they_are():
+            yield
+
     def prompt_ids(self, prompts: Sequence[Any]) -> list[list[int]]:
         """Ids of texts or conversations, as the policy is asked to continue them."""
         return prompt_ids(self.tokenizer, prompts, **mapping(self.args.chat_template_kwargs))
@@ -109,11 +124,11 @@ class ExperienceMaker:
         rewards_per_func, scores, kept = self._reward(episodes)
         # 3. Log-probabilities under policy and reference, values. The policy's apart from what runs without gradients:
         # autocast would hand on its casts of the weights, which have none.
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), self._autocast():
             ref_logps = [self._ref_logps(part) if self.uses_reference else None for part in packed]
         if learner is not None:
             learner.train()
-        with torch.set_grad_enabled(learner is not None), self.accelerator.autocast():
+        with torch.set_grad_enabled(learner is not None), self._autocast():
             active = [self._active_scores(learner or self.model, part) for part in packed]
         logps, values, entropies, kl = self._whole(active, ref_logps)
         lengths = torch.tensor([len(ids) for ids in episodes.completion_ids], device=logps.device)
@@ -124,7 +139,7 @@ class ExperienceMaker:
     @torch.no_grad()
     def _complete(self, rows: list[dict[str, Any]], uniforms: torch.Tensor, state: TrainerState | None) -> Episodes:
         asked = self.prompt_ids([row["prompt"] for row in rows])
-        with self.accelerator.autocast(), self.model.generating(merge=self.args.merge_for_generation) as model:
+        with self._autocast(), self.model.generating(merge=self.args.merge_for_generation) as model:
             completion_ids, finished = generate_completions(
                 model,
                 asked,
@@ -177,7 +192,7 @@ class ExperienceMaker:
 
     @torch.no_grad()
     def _reward(self, episodes: Episodes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        with self.accelerator.autocast():
+        with self._autocast():
             rewards = collect_rewards(self.rewards, episodes, self.accelerator.device)
         return rewards, *weighted_rewards(rewards, self.reward_weights, clip_range=self.args.reward_clip_range)
 

@@ -199,7 +199,8 @@ class PPOTrainer(Trainer):
         # rollout whose passes are used there are two already.
         apart = self.model.has_value_pass and self._live is None
         passes = [(POLICY,), (VALUE,)] if apart else [(POLICY, VALUE)]
-        losses = [super(PPOTrainer, self).training_step(model, batch | {"roles": roles}) for roles in passes]
+        with self.maker.inputs_as_they_are():
+            losses = [super(PPOTrainer, self).training_step(model, batch | {"roles": roles}) for roles in passes]
         # Of all updates on a rollout, so that the parts of a rollout's time compare.
         self.progress.metrics["ppo/time/update"].append((time.perf_counter() - start) * args.updates_per_rollout)
         self._slice_in_step += 1
