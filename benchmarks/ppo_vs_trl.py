@@ -41,13 +41,16 @@ SIDES = {
     "policy": "trl_kochat, value on the policy",
     "4bit": "trl_kochat, value on an adapter, 4-bit base",
 }
-# Demanded of the ratio to TRL 1.12.0: (side, figure, comparison, bound).
+# Demanded of the ratio to TRL 1.12.0: (side, figure, comparison, bound). Where others use the machine, the processor's
+# seconds tell more.
 GOALS = [
-    ("adapter", "episodes_per_second", ">=", 1.3),
-    ("policy", "episodes_per_second", ">=", 1.8),
-    ("adapter", "weight_bytes", "<=", 0.42),
-    ("adapter", "peak_bytes", "<=", 0.7),
-    ("4bit", "weight_bytes", "<=", 0.2),
+    ("adapter", "episodes_per_second", ">=", 1.6),
+    ("adapter", "episodes_per_cpu_second", ">=", 1.6),
+    ("policy", "episodes_per_second", ">=", 2.5),
+    ("policy", "episodes_per_cpu_second", ">=", 2.5),
+    ("adapter", "weight_bytes", "<=", 0.4),
+    ("adapter", "peak_bytes", "<=", 0.65),
+    ("4bit", "weight_bytes", "<=", 0.16),
 ]
 
 
@@ -125,7 +128,7 @@ def result(laps: Laps, modules, **more) -> dict:
     return {
         "episodes_per_second": 1 / laps.per_episode(laps.marks),
         # Less moved by what else the machine does.
-        "cpu_seconds_per_episode": laps.per_episode(laps.cpu_marks),
+        "episodes_per_cpu_second": 1 / laps.per_episode(laps.cpu_marks),
         "weight_bytes": storage_bytes(modules),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         **more,
@@ -321,7 +324,7 @@ def measure(python: str, side: str, rollouts: int, bf16: bool) -> dict:
 def summarize(runs: dict[str, list[dict]]) -> dict:
     sides = {}
     for side, results in runs.items():
-        keys = ("episodes_per_second", "cpu_seconds_per_episode", "weight_bytes", "peak_bytes")
+        keys = ("episodes_per_second", "episodes_per_cpu_second", "weight_bytes", "peak_bytes")
         sides[side] = {key: statistics.median(r[key] for r in results) for key in keys}
         if "shares" in results[0]:
             shares = results[0]["shares"]
@@ -339,18 +342,21 @@ def summarize(runs: dict[str, list[dict]]) -> dict:
 
 
 def show(summary: dict) -> None:
-    print(f"\n{'':45}{'episodes/s':>11}{'weights MB':>12}{'peak MB':>10}   generation / scoring / update")
+    print(
+        f"\n{'':45}{'episodes/s':>11}{'a cpu s':>9}{'weights MB':>12}{'peak MB':>10}   generation / scoring / update"
+    )
     for side, figures in summary["sides"].items():
         shares = figures.get("shares")
         where = " / ".join(f"{shares[k]:.0%}" for k in ("generation", "scoring", "update")) if shares else ""
         print(
-            f"{SIDES[side]:45}{figures['episodes_per_second']:11.2f}{figures['weight_bytes'] / 1e6:12.0f}"
+            f"{SIDES[side]:45}{figures['episodes_per_second']:11.2f}{figures['episodes_per_cpu_second']:9.2f}"
+            f"{figures['weight_bytes'] / 1e6:12.0f}"
             f"{figures['peak_bytes'] / 1e6:10.0f}   {where}"
         )
     print("\nratio to TRL 1.12.0")
     for goal in summary["goals"]:
         verdict = "met" if goal["met"] else "NOT MET"
-        print(f"  {SIDES[goal['side']]:45}{goal['figure']:>20} {goal['ratio']:6.2f}   goal {goal['goal']}: {verdict}")
+        print(f"  {SIDES[goal['side']]:45}{goal['figure']:>25} {goal['ratio']:6.2f}   goal {goal['goal']}: {verdict}")
 
 
 def main() -> None:
