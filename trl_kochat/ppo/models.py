@@ -45,11 +45,6 @@ class Loader:
     args: PPOConfig
     quantization_config: BitsAndBytesConfig | None = None
 
-    @property
-    def _kwargs(self) -> dict[str, Any]:
-        trusted = {"use_safetensors": True, "trust_remote_code": self.args.trust_remote_code}
-        return {**trusted, **mapping(self.args.model_init_kwargs)}
-
     def causal(self, model: str | PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
         """A policy or reference from a path, hub id, adapter folder or object."""
         if not isinstance(model, str):
@@ -58,14 +53,13 @@ class Loader:
             return model
         model = embedded(model)
         if is_adapter_of(model):
-            folder, config = self._adapter(model)
-            base = self.causal(str(config.base_model_name_or_path))
-            return PeftModel.from_pretrained(base, folder, is_trainable=True, config=config)  # type: ignore[arg-type]
-        kwargs = self._kwargs
+            return self._on_its_base(model)
+        kwargs = {"use_safetensors": True, **mapping(self.args.model_init_kwargs)}
         if self.quantization_config is not None:
             kwargs["quantization_config"] = self.quantization_config
-        with saying_which_model(model, trust_remote_code=self.args.trust_remote_code):
-            return AutoModelForCausalLM.from_pretrained(model, **kwargs)
+        trust: dict[str, Any] = {"trust_remote_code": self.args.trust_remote_code}
+        with saying_which_model(model, **trust):
+            return AutoModelForCausalLM.from_pretrained(model, **trust | kwargs)
 
     def scorer(self, path: str) -> PreTrainedModel | PeftModel:
         """A reward or value model of its own, with one label."""
@@ -74,15 +68,16 @@ class Loader:
         }
         return load_reward_model(path, trust_remote_code=self.args.trust_remote_code, **kwargs)
 
-    def _adapter(self, path: str) -> tuple[str, PeftConfig]:
-        """The adapter's folder, and its config with a base that can be loaded."""
+    def _on_its_base(self, path: str) -> PeftModel:
+        """An adapter on the base that it names."""
         folder = str(adapter_folder(path))
         config = read_adapter_config(folder)
         check_sharing(config, f"The adapter {path!r}")  # others change the base as soon as they are loaded
         if not config.base_model_name_or_path:
             raise InputError(f"The adapter {path!r} names no base: load the base, and pass PeftModel.from_pretrained.")
         config.base_model_name_or_path = embedded(config.base_model_name_or_path)
-        return folder, config
+        base: Any = self.causal(config.base_model_name_or_path)
+        return PeftModel.from_pretrained(base, folder, is_trainable=True, config=config)
 
 
 def is_adapter_of(path: str) -> bool:

@@ -3,7 +3,6 @@
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from ..findings import Finding
@@ -18,19 +17,16 @@ from .special_tokens import MARKUP
 ENOUGH_SYLLABLES = 0.99
 
 
-def encode_plain(backend: Tokenizer, texts: tuple[str, ...]) -> list[list[int]]:
-    # tokenizer.json may carry padding and truncation of its own.
-    backend.no_padding()
-    backend.no_truncation()
-    return [encoding.ids for encoding in backend.encode_batch(list(texts), add_special_tokens=False)]
-
-
 def check_pipeline(examined: ExaminedTokenizer) -> Iterator[Finding]:
     """Whether ids are those that tokenizer.json, which the model was trained with, would give."""
     if not is_rebuilt_class(examined.tokenizer) or not examined.origin_matches:
         return
-    assert examined.origin.backend is not None  # it matched
-    theirs = encode_plain(examined.origin.backend, PIPELINE)
+    backend = examined.origin.backend
+    assert backend is not None  # it matched
+    # tokenizer.json may carry padding and truncation of its own.
+    backend.no_padding()
+    backend.no_truncation()
+    theirs = [encoding.ids for encoding in backend.encode_batch(list(PIPELINE), add_special_tokens=False)]
     ours = examined.encode(PIPELINE)
     differing = sum(ids != own_ids for ids, own_ids in zip(ours, theirs, strict=True))
     if differing:
