@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import InputError, network_errors
 from ..findings import Finding
+from ..models import remote_code
 from ..sample import embedded
 from ..text.shown import cut, shown
 from .examined import ExaminedTokenizer
@@ -106,14 +107,8 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
         if not expected and type(error) is not Exception:
             raise
         if isinstance(error, ValueError) and "trust_remote_code" in str(error):
-            raise InputError(
-                f"The tokenizer of {name_or_path} needs Python code that comes with it (auto_map in its config), which "
-                "is not run unless asked for. Read that code; then --trust_remote_code, or trust_remote_code=True, "
-                "lets it run."
-            ) from error
-        reason = cut(" ".join(str(error).split()), 600)
-        if isinstance(error, LookupError):
-            reason = f"{error} is missing"
+            raise InputError(remote_code(f"The tokenizer of {name_or_path}")) from error
+        reason = f"{error} is missing" if isinstance(error, LookupError) else cut(" ".join(str(error).split()), 600)
         if not folder.is_dir():
             if isinstance(error, network_errors()):
                 raise OSError(
