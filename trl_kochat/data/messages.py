@@ -52,10 +52,7 @@ def text_of_parts(content: Any, column: str) -> str | None:
         content = "".join(texts)
     if content is not None and not isinstance(content, str):
         raise InputError(f"column {column!r} has a message that holds {shown(content)}, not text")
-    try:
-        refuse_half_characters(content or "")
-    except ValueError as error:
-        raise InputError(f"column {column!r} holds {error}") from error
+    refuse_half_characters(content or "", column)
     return content
 
 

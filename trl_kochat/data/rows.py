@@ -115,8 +115,5 @@ def text_of(row: Row, column: str) -> str:
     text = row[column]
     if not isinstance(text, str):
         raise InputError(f"column {column!r} holds {shown(text)}, a {type(text).__name__}, not text")
-    try:
-        refuse_half_characters(text)
-    except ValueError as error:
-        raise InputError(f"column {column!r} holds {error}") from error
+    refuse_half_characters(text, column)
     return text

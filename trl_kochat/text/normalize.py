@@ -45,7 +45,7 @@ def is_blank(text: str) -> bool:
     return all(char.isspace() or char in _FILLERS or unicodedata.category(char) in ("Cc", "Cf") for char in text)
 
 
-def refuse_half_characters(text: str) -> None:
+def refuse_half_characters(text: str, column: str | None = None) -> None:
     """Raise for text that no tokenizer reads: with half of a surrogate pair, as a cut emoji or wrong bytes leave it.
 
     >>> refuse_half_characters("네 😀")
@@ -55,12 +55,13 @@ def refuse_half_characters(text: str) -> None:
     trl_kochat.errors.InputError: half a character ('\\ud83d', at 2), as a cut emoji leaves it; no tokenizer reads that
 
     Raises:
-        ValueError: With the half and its position.
+        ValueError: With the half, its position, and the column if one is named.
     """
     half = _HALF_CHARACTER.search(text)
     if half is not None:
+        where = "" if column is None else f"column {column!r} holds "
         raise InputError(
-            f"half a character ({half[0]!a}, at {half.start()}), as a cut emoji leaves it; no tokenizer reads that"
+            f"{where}half a character ({half[0]!a}, at {half.start()}), as a cut emoji leaves it; no tokenizer reads that"
         )
 
 
