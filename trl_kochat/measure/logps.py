@@ -6,7 +6,7 @@ Log-probabilities and entropies are natural (nats) and float32, whatever the pre
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -166,34 +166,6 @@ def sequence_logps(
         padded = token_logps(completion_logits(model, rows), rows)
         logps |= {i: row[:length] for i, row, length in zip(batch, padded, rows.completion_lengths, strict=True)}
     return [logps[i] for i in range(len(sequences))]
-
-
-@overload
-def response_logps(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: str | list[dict[str, Any]],
-    responses: Sequence[str],
-    *,
-    per_token: Literal[False] = ...,
-    count_eos: bool = ...,
-    batch_size: int = ...,
-    chat_template_kwargs: dict[str, Any] | None = ...,
-) -> torch.Tensor: ...
-
-
-@overload
-def response_logps(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: str | list[dict[str, Any]],
-    responses: Sequence[str],
-    *,
-    per_token: Literal[True],
-    count_eos: bool = ...,
-    batch_size: int = ...,
-    chat_template_kwargs: dict[str, Any] | None = ...,
-) -> list[torch.Tensor]: ...
 
 
 def response_logps(
