@@ -8,7 +8,7 @@ from trl import DPOConfig, GRPOConfig, ModelConfig, RewardConfig, SFTConfig
 
 from trl_kochat import PPOConfig
 from trl_kochat.run.arguments import RecipeArguments
-from trl_kochat.run.words import MEANT, meant_by, refuse_unknown
+from trl_kochat.run.words import meant_by, refuse_unknown, words_of_others
 from trl_kochat.stages import StageArguments
 
 
@@ -61,6 +61,6 @@ def test_what_is_like_nothing_is_refused_all_the_same():
 
 
 def test_every_answer_is_a_flag_and_no_flag_is_an_other_tools_word():
-    assert not {name for names in MEANT.values() for name in names} - ALL
+    assert not {name for names in words_of_others().values() for name in names} - ALL
     # A word that is a flag of one recipe may be another one's word for something else.
-    assert not MEANT.keys() & (DPO | PPO)
+    assert not words_of_others().keys() & (DPO | PPO)
