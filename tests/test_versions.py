@@ -39,6 +39,7 @@ ELSEWHERE = {
     "peft.helpers": "package_reference/helpers",
     "peft.tuners.lora": "package_reference/lora",
     "transformers.generation": "main_classes/text_generation, the argument `streamer`",
+    "transformers.integrations": "main_classes/callback",
     # No page of its own; the heads of transformers' own models are made of it.
     "transformers.modeling_layers": "what `LlamaForSequenceClassification` and its like derive from",
     "transformers.pytorch_utils": "internal/modeling_utils",

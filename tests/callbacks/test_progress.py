@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +24,7 @@ MAKERS = {
 
 
 def lines_of(trainer, capsys) -> list[str]:
-    with ProgressLineCallback.instead_of_log(trainer):
+    with closing(ProgressLineCallback.instead_of_log(trainer)):
         trainer.train()
     return capsys.readouterr().out.splitlines()
 
@@ -55,7 +56,7 @@ def test_what_is_measured_before_the_first_step_makes_no_step_look_long(tmp_path
             now += 2
 
     trainer = sft_trainer(tmp_path, max_steps=3)
-    with ProgressLineCallback.instead_of_log(trainer):
+    with closing(ProgressLineCallback.instead_of_log(trainer)):
         trainer.add_callback(Clock())
         trainer.train()
     assert capsys.readouterr().out.splitlines()[0].endswith("0:04 left")
@@ -94,6 +95,7 @@ def test_a_trainer_that_shows_itself_in_another_way_is_left_alone(tmp_path):
 
 SCRIPT = """
 import logging, sys
+from contextlib import closing
 from transformers import TrainerCallback
 from trl_kochat.callbacks import KoreanSamplesCallback
 from trl_kochat.callbacks.progress import ProgressLineCallback
@@ -106,7 +108,7 @@ class Fail(TrainerCallback):
             raise RuntimeError("out of luck")
 
 trainer = sft_trainer(sys.argv[1], max_steps=4, disable_tqdm=False, callbacks=[Fail(), KoreanSamplesCallback(every=1)])
-with ProgressLineCallback.instead_of_log(trainer):
+with closing(ProgressLineCallback.instead_of_log(trainer)):
     trainer.train()
 """
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"

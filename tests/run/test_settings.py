@@ -61,6 +61,8 @@ def trained(tmp_path_factory):
         (["--per_device_train_batch_size", "4"], "with rows of a step 16, and this run has 4"),
         (["--dataset_name", "sample:kochatgpt_1_SFT.jsonl"], "with dataset_name "),
         (["--max_length", "128"], "with max_length 256, and this run has 128"),
+        (["--lora_r", "4"], "with LoRA r 32, and this run has 4"),
+        (["--lora_target_modules", "q_proj", "k_proj"], r"with LoRA target_modules .* has \['k_proj', 'q_proj'\]"),
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused(trained, flags, said):

@@ -7,6 +7,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -16,40 +17,28 @@ WINDOW = 3
 _REWARD = re.compile(r"rewards/.+/mean")
 
 
+@dataclass
 class Log:
-    """What a run logged, by key, and what is known of the run itself.
+    """What a run logged, by key, and what is known of the run itself."""
 
-    Args:
-        max_steps (`int`): Optimizer steps planned.
-        max_kl (`float`): In nats a completion.
-        beta (`float`, *optional*): Of DPO.
-        rows_cut (`float`, *optional*): Share of the training rows that lose their end to `max_length`.
-        max_length (`int`, *optional*): In tokens.
-        answer_length (`float`, *optional*): Median length of an answer in the training rows, in tokens.
-        fp16 (`bool`): Whether a gradient scaler is at work, which skips steps whose gradients overflow.
-    """
-
-    def __init__(
-        self,
-        *,
-        max_steps: int,
-        max_kl: float = 20.0,
-        beta: float | None = None,
-        rows_cut: float | None = None,
-        max_length: int | None = None,
-        answer_length: float | None = None,
-        fp16: bool = False,
-    ):
-        self.max_steps = max_steps
-        self.max_kl = max_kl
-        self.beta = beta
-        self.rows_cut = rows_cut
-        self.max_length = max_length
-        self.answer_length = answer_length
-        self.fp16 = fp16
-        self.step = 0
-        self.fired: set[str] = set()  # codes of rules that have spoken
-        self._values: dict[str, list[float]] = defaultdict(list)
+    max_steps: int
+    """Optimizer steps planned."""
+    max_kl: float = 20.0
+    """In nats a completion."""
+    beta: float | None = None
+    """Of DPO."""
+    rows_cut: float | None = None
+    """Share of the training rows that lose their end to `max_length`."""
+    max_length: int | None = None
+    """In tokens."""
+    answer_length: float | None = None
+    """Median length of an answer in the training rows, in tokens."""
+    fp16: bool = False
+    """Whether a gradient scaler is at work, which skips steps whose gradients overflow."""
+    step: int = 0
+    fired: set[str] = field(default_factory=set)
+    """Codes of rules that have spoken."""
+    _values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, entry: Mapping[str, Any]) -> None:
         self.step = entry.get("step", self.step)

@@ -1,7 +1,6 @@
 """One line for a training run: how far it is, loss, rate, the method's own number and the time left."""
 
 import time
-from types import TracebackType
 from typing import Any
 
 from rich import get_console
@@ -38,8 +37,8 @@ MAX_LINES = 20
 class ProgressLineCallback(TrainerCallback):
     """Show a run in one line instead of the trainer's log: a bar on a terminal, a few short lines elsewhere.
 
-    What others print through rich's own console, or plainly, goes above the bar. Use it around `train()` as a context
-    manager, so that the terminal is given back after an exception too.
+    What others print through rich's own console, or plainly, goes above the bar. `close` it after `train()`, so that the
+    terminal is given back after an exception too.
     """
 
     def __init__(self) -> None:
@@ -55,14 +54,6 @@ class ProgressLineCallback(TrainerCallback):
         if trainer.pop_callback(ProgressCallback) or trainer.pop_callback(PrinterCallback):
             trainer.add_callback(line)
         return line
-
-    def __enter__(self) -> "ProgressLineCallback":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._close()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -108,13 +99,13 @@ class ProgressLineCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._close()
+        self.close()
 
     def _move(self, state: TrainerState) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=state.global_step, description=self._line(state), refresh=True)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -30,7 +30,7 @@ from ..report.table import print_table
 from ..text.health import summarize_health
 from ..text.shown import printable
 from .looking import looking, measuring, model_in, tokenizer_of
-from .trackers import Trackers
+from .trackers import send_to_trackers
 from .watched import SHOWN, how_answers_differ, own_answers, short_enough, watched_rows
 
 
@@ -124,7 +124,6 @@ class KoreanSamplesCallback(TrainerCallback):
     ) -> None:
         assert args.output_dir is not None  # TrainingArguments fills it in
         self.folder = self.folder or report_folder(args.output_dir)
-        self._trackers = Trackers(args.report_to, args.output_dir)
         quarters = {round(state.max_steps * part / ROUNDS) for part in range(1, ROUNDS + 1)}
         self._rounds = quarters if self.every is None else range(0, state.max_steps + 1, self.every)
         if state.is_world_process_zero:
@@ -181,7 +180,7 @@ class KoreanSamplesCallback(TrainerCallback):
             self._print(samples, PRINTED if step == 0 or step >= state.max_steps else PRINTED_BETWEEN)
             if tracked:
                 rows = [_cells(sample) for sample in read_samples(self.folder)]
-                self._trackers.log(step, numbers, "samples/table", COLUMNS, rows)
+                send_to_trackers(args, step, numbers, "samples/table", COLUMNS, rows)
 
     def _print(self, samples: Sequence[Sample], count: int) -> None:
         # A scored answer stays the same and its score does not.

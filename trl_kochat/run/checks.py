@@ -6,14 +6,13 @@ Errors are [`InputError`]s in a sentence or two; what may go well all the same i
 import copy
 import importlib
 import importlib.util
-import json
 import warnings
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, get_peft_model
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -78,17 +77,13 @@ def check_before_training(
     """What can be told once the trainer is built. Checkpoints that the run does not go on from are moved aside.
 
     Raises:
-        InputError: The tokenizer has a fault, a 4-bit layer does not compute, the checkpoint was made with another
-            LoRA, or the disk is full.
+        InputError: The tokenizer has a fault, a 4-bit layer does not compute, or the disk is full.
     """
     check_findings(findings, arguments.accept_findings)
-    check_lora_targets(trainer.model)
     check_quantized_layers(trainer.model)
-    start = None if checkpoint is None else Path(checkpoint)
-    if start is not None:
-        check_same_lora(trainer.model, start)
     check_room(trainer)
     if trainer.args.should_save:
+        start = None if checkpoint is None else Path(checkpoint)
         leave_earlier_run(trainer.args, start, dry_run=arguments.dry_run)
 
 
@@ -97,7 +92,8 @@ def check_target_modules(
 ) -> None:
     """Put the adapter on an empty shell of the model, so that modules of another family are told before loading.
 
-    A model that is no causal language model is left to PEFT.
+    Of those the user asked for, the ones that are not there while others are, which PEFT passes over in silence, are
+    printed. A model that is no causal language model is left to PEFT.
 
     Raises:
         InputError: The model has none of the modules that LoRA was asked for, or experts that take no dropout.
@@ -108,10 +104,11 @@ def check_target_modules(
         model: Any = AutoModelForCausalLM.from_config(config)
     layers = {path for path, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))}
     names = {path.rpartition(".")[2] for path in layers}
+    modules = {path.rpartition(".")[2] for path, _ in model.named_modules()}
     targets: Any = peft_config
     name = Path(str(model_args.model_name_or_path)).name
     asked = targets.target_modules or ()
-    absent = [] if isinstance(asked, str) else [one for one in sorted(asked) if one.rpartition(".")[2] not in names]
+    absent = [] if isinstance(asked, str) else [one for one in sorted(asked) if one.rpartition(".")[2] not in modules]
     chosen = "lora_target_modules" in given
     if absent and not chosen:
         targets.target_modules, model_args.lora_target_modules = "all-linear", ["all-linear"]
@@ -126,6 +123,11 @@ def check_target_modules(
             f"--lora_target_modules {given_modules}: {name} has no such modules; it has {', '.join(sorted(names))}, and "
             "all-linear takes every one but the output layer."
         ) from error
+    if absent and chosen:
+        say(
+            f"LoRA: {name} has no {', '.join(absent)}; the others are trained "
+            "(--lora_target_modules all-linear takes every linear layer)."
+        )
     if not experts:
         return
     blocks = tuple({path.rpartition(".")[0].rpartition(".")[0] + "." for path in experts})
@@ -208,53 +210,3 @@ def check_findings(findings: Iterable[Finding], accept: Collection[str] = (), *,
             f"The {of} a fault that training would go wrong with: {left[0].code}: {left[0].message} To train "
             f"all the same: --accept_findings {codes}"
         )
-
-
-def check_lora_targets(model: Any) -> None:
-    """Print which of the modules that LoRA was asked for the model does not have.
-
-    PEFT itself refuses when none of them is there, and says nothing when some are not.
-    """
-    if not isinstance(model, PeftModel):
-        return
-    config: Any = model.peft_config[model.active_adapter]  # type: ignore[index]
-    asked = config.target_modules
-    if asked is None or isinstance(asked, str):  # a pattern
-        return
-    trained = model.targeted_module_names
-    absent = sorted(name for name in asked if not any(f".{one}".endswith(f".{name}") for one in trained))
-    if absent:
-        names = sorted({one.rpartition(".")[2] for one in trained})
-        say(
-            f"LoRA: the model has no module {', '.join(absent)}; trained are {', '.join(names)} "
-            "(--lora_target_modules all-linear takes every linear layer)."
-        )
-
-
-def check_same_lora(model: Any, checkpoint: Path) -> None:
-    """
-    Raises:
-        InputError: The adapter of the checkpoint has other settings than the one to train, or another base.
-    """
-    file = checkpoint / "adapter_config.json"
-    policy = getattr(model, "policy", model)  # PPO trains a module that holds it beside the value
-    if not isinstance(policy, PeftModel) or not file.is_file():
-        return
-    saved = json.loads(file.read_text(encoding="utf-8"))
-    config: Any = policy.peft_config[policy.active_adapter]  # type: ignore[index]
-    for name in ("r", "lora_alpha", "task_type", "target_modules"):
-        before, now = _comparable(saved.get(name)), _comparable(getattr(config, name, None))
-        if before != now:
-            raise InputError(
-                f"{checkpoint} was trained with LoRA {name} {before}, and this run has {now}: give the arguments of "
-                "that run, or leave --resume_from_checkpoint out."
-            )
-    base, own = saved.get("base_model_name_or_path"), config.base_model_name_or_path
-    if base and own and Path(base).name != Path(own).name:
-        raise InputError(f"{checkpoint} was trained on {base}, and this run has {own}: give --model_name_or_path.")
-
-
-def _comparable(value: Any) -> Any:
-    if isinstance(value, (list, set, tuple)):
-        return sorted(value)
-    return str(getattr(value, "value", value))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import make_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -234,7 +235,7 @@ class Run:
         tokenizer, findings = self._loaded_tokenizer
         check_schedule(trainer)
         check_positions(trainer)
-        settings = settings_of_run(self.arguments, self.config, self.model_args)
+        settings = settings_of_run(self.arguments, self.config, self.model_args, trainer.model)
         if self._checkpoint is not None:
             check_same_settings(settings, Path(self._checkpoint))
         check_before_training(trainer, self.arguments, findings, self._checkpoint)
@@ -264,7 +265,7 @@ class Run:
         ):
             trainer.add_callback(callback)
         # A process of several is ended by its launcher while the report still writes down what failed.
-        with noted_as_training(), interrupt, report, progress, no_step_too_many(trainer):
+        with noted_as_training(), interrupt, report, closing(progress), no_step_too_many(trainer):
             trainer.train(resume_from_checkpoint=self._checkpoint)
         trainer.save_model()
         if trainer.args.should_save:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import ModelConfig
@@ -19,6 +20,7 @@ FILE = "run_settings.json"
 # With another of these a resumed run would be neither the old run nor a new one.
 _OF_ARGUMENTS = ("dataset_name", "formatter", "clean", "chat_template", "eval_fraction", "split_seed")
 _OF_CONFIG = ("learning_rate", "lr_scheduler_type", "optim", "seed", "max_length")
+_OF_LORA = ("r", "lora_alpha", "target_modules")
 
 
 def check_schedule(trainer: Trainer) -> None:
@@ -53,18 +55,23 @@ def check_positions(trainer: Trainer) -> None:
     say(f"--{name} {lengths[name]}: the model was made for {positions} tokens, and longer rows go beyond that.")
 
 
-def settings_of_run(arguments: RecipeArguments, config: TrainingArguments, model_args: ModelConfig) -> dict[str, Any]:
-    """What a resumed run must have in common with the one before."""
+def settings_of_run(
+    arguments: RecipeArguments, config: TrainingArguments, model_args: ModelConfig, model: Any
+) -> dict[str, Any]:
+    """What a resumed run must have in common with the one before, the LoRA of what is trained among it."""
+    policy = getattr(model, "policy", model)  # PPO trains a module that holds it beside the value
+    lora = policy.peft_config[policy.active_adapter].to_dict() if isinstance(policy, PeftModel) else {}
     return {
         "model": Path(str(model_args.model_name_or_path)).name,
         **{name: getattr(arguments, name) for name in _OF_ARGUMENTS},
         **{name: _plain(getattr(config, name)) for name in _OF_CONFIG if hasattr(config, name)},
+        **{f"LoRA {name}": _plain(lora[name]) for name in _OF_LORA if name in lora},
         "rows of a step": config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size,
     }
 
 
 def _plain(value: Any) -> Any:
-    return getattr(value, "value", value)
+    return sorted(value) if isinstance(value, set) else getattr(value, "value", value)
 
 
 def check_same_settings(settings: dict[str, Any], checkpoint: Path) -> None:

@@ -5,33 +5,18 @@ import os
 from importlib.util import find_spec
 
 from transformers import TrainingArguments
+from transformers.integrations import INTEGRATION_TO_CALLBACK
 
 from ..errors import InputError
 from ..processes import is_main_process, say
 
 
-# Name for `report_to` -> the module that it needs, any of them
-# (https://huggingface.co/docs/transformers/main_classes/callback).
-TRACKERS = {
-    "azure_ml": ("azureml",),
-    "clearml": ("clearml",),
-    "codecarbon": ("codecarbon",),
-    "comet_ml": ("comet_ml",),
-    "dagshub": ("dagshub",),
-    "dvclive": ("dvclive",),
-    "flyte": ("flytekit",),
-    "kubeflow": ("kubeflow",),
-    "mlflow": ("mlflow",),
-    "neptune": ("neptune",),
-    "swanlab": ("swanlab",),
-    "tensorboard": ("tensorboard", "tensorboardX"),
-    "trackio": ("trackio",),
-    "wandb": ("wandb",),
-}
+# The modules of those trackers whose name is none, any of which will do.
+MODULES = {"azure_ml": ("azureml",), "flyte": ("flytekit",), "tensorboard": ("tensorboard", "tensorboardX")}
 
 
 def is_installed(tracker: str) -> bool:
-    return any(find_spec(module) is not None for module in TRACKERS[tracker])
+    return any(find_spec(module) is not None for module in MODULES.get(tracker, (tracker,)))
 
 
 def set_up_trackers(config: TrainingArguments) -> None:
@@ -42,8 +27,8 @@ def set_up_trackers(config: TrainingArguments) -> None:
     """
     kept = []
     for name in config.report_to or ():
-        if name not in TRACKERS:
-            known = ", ".join(TRACKERS)
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(INTEGRATION_TO_CALLBACK)
             raise InputError(f"--report_to {name}: there is no such tracker; there are all, none, {known}.")
         if is_installed(name):
             kept.append(name)
