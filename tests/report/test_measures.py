@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.report.runs import make_record
 from trl_kochat.report import MEASURES, measures, verdict
-from trl_kochat.report.measures import arrow, format_number
+from trl_kochat.report.measures import format_number, sign
 
 
 def test_examples_in_docstrings():
@@ -25,11 +26,13 @@ def test_a_measure_that_became_nan_is_worse():
 
 
 def test_a_difference_no_one_can_read_is_no_difference():
-    assert verdict("eval_loss", 1.00001, 1.0) == "same" and arrow(1.00001, 1.0) == "="
+    record = make_record(before={"eval_loss": 1.00001}, after={"eval_loss": 1.0})
+    assert verdict("eval_loss", 1.00001, 1.0) == "same" and sign(record, "eval_loss") == "="
 
 
 def test_a_measure_we_do_not_know_is_not_judged():
-    assert verdict("my_measure", 1.0, 2.0) == "changed" and arrow(1.0, 2.0) == "↑"
+    record = make_record(before={"my_measure": 1.0}, after={"my_measure": 2.0})
+    assert verdict("my_measure", 1.0, 2.0) == "changed" and sign(record, "my_measure") == "↑"
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,18 @@ from typing import Any
 
 from .charts import Chart, curve
 from .curves import Plot, Series, plots_of
-from .measures import measure, measured_keys
+from .measures import measured_keys
 from .page import (
-    environment,
+    MeasureRow,
     figures_of,
     measure_rows,
     plain_settings,
     said_of,
     side_by_side,
     status_words,
+    write_html,
 )
-from .record import RunRecord, write_atomically
+from .record import RunRecord
 from .samples import Sample, read_samples
 from .words import Both, both, both_or_same
 
@@ -42,7 +43,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
     figures = _shared_curves(letters, records)
     answers = shared_answers([side_by_side(read_samples(folder)) for folder in folders])
     differences = _differences(records)
-    measures = _measures(records)
+    measures = measures_of(records)
     sections = {
         "runs": ("Runs", True),
         "measures": ("Before and after", measures),
@@ -50,20 +51,17 @@ def write_comparison(folders: Sequence[Path], path: Path) -> None:
         "answers": ("Answers", answers),
         "differences": ("What differs", differences),
     }
-    page = (
-        environment()
-        .get_template("comparison.html.jinja")
-        .render(
-            title=f"{len(records)} runs compared",
-            contents=[(anchor, text) for anchor, (text, shown) in sections.items() if shown],
-            runs=runs,
-            measures=measures,
-            figures=figures_of(figures),
-            answers=answers,
-            differences=differences,
-        )
+    write_html(
+        path,
+        "comparison.html.jinja",
+        sections,
+        title=f"{len(records)} runs compared",
+        runs=runs,
+        measures=measures,
+        figures=figures_of(figures),
+        answers=answers,
+        differences=differences,
     )
-    write_atomically(path, page)
 
 
 def _shared_curves(letters: Sequence[str], records: Sequence[RunRecord]) -> list[Chart]:
@@ -114,14 +112,11 @@ def _differences(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     return [(name, values) for name, values in table if any(value != values[0] for value in values)]
 
 
-def _measures(records: Sequence[RunRecord]) -> list[tuple[Both, list[Any]]]:
-    """Each measure with its row in every run that has it."""
+def measures_of(records: Sequence[RunRecord]) -> list[tuple[Both, tuple[MeasureRow, ...]]]:
+    """The label of each measure, with its row in every run, which is empty where a run does not have it."""
     keys = measured_keys(records)
     columns = [measure_rows(record, keys) for record in records]
-    return [
-        (both_or_same(measure(key).label), [one if one.before or one.after else None for one in cells])
-        for key, *cells in zip(keys, *columns, strict=True)
-    ]
+    return [(cells[0].label, cells) for cells in zip(*columns, strict=True)]
 
 
 def shared_answers(columns: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[str, list[tuple[int, list[Sample]]]]]:

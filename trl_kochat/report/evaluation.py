@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .comparison import shared_answers
-from .measures import format_number, judged, measure, measured_keys
-from .page import environment, measure_rows, side_by_side
-from .record import RunRecord, write_atomically
+from .comparison import measures_of, shared_answers
+from .measures import format_number, judged, measured_keys
+from .page import side_by_side, write_html
+from .record import RunRecord
 from .samples import Sample
-from .words import Both, both, both_or_same
+from .words import Both, both
 
 
 def write_evaluation(
@@ -30,25 +30,19 @@ def write_evaluation(
         facts: What else there is to say, in short.
         n: The number of rows.
     """
-    keys = measured_keys(records)
-    columns = [{row.label: row for row in measure_rows(record, keys)} for record in records]
-    labels = [both_or_same(measure(key).label) for key in keys]
     answers = shared_answers([side_by_side(of_model) for of_model in samples])
     sections = {"measures": ("Measures", True), "answers": ("Answers", answers)}
-    page = (
-        environment()
-        .get_template("evaluation.html.jinja")
-        .render(
-            title=f"{', '.join(record.model for record in records)}: {n}",
-            contents=[(anchor, text) for anchor, (text, shown) in sections.items() if shown],
-            names=[record.model for record in records],
-            facts=facts,
-            n=n,
-            measures=[(label, [column[label] for column in columns]) for label in labels],
-            answers=answers,
-        )
+    write_html(
+        path,
+        "evaluation.html.jinja",
+        sections,
+        title=f"{', '.join(record.model for record in records)}: {n}",
+        names=[record.model for record in records],
+        facts=facts,
+        n=n,
+        measures=measures_of(records),
+        answers=answers,
     )
-    write_atomically(path, page)
 
 
 def judged_words(label: str, against: str, *, rate: float, low: float, high: float, **times: int) -> Both:

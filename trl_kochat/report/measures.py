@@ -114,7 +114,10 @@ def judged(record: RunRecord, key: str) -> Verdict:
 
 def sign(record: RunRecord, key: str) -> str:
     """The direction in which a measure went, `↑` or `↓`, and `=` where it did not go further than chance."""
-    return "=" if judged(record, key) == "same" else arrow(record.before[key], record.after[key])
+    before, after = record.before[key], record.after[key]
+    if judged(record, key) == "same" or before is None or after is None:
+        return "="
+    return "↑" if after > before else "↓"
 
 
 def verdict(key: str, before: float | None, after: float | None) -> Verdict:
@@ -131,10 +134,3 @@ def verdict(key: str, before: float | None, after: float | None) -> Verdict:
     if better is None:
         return "changed"
     return "better" if (after > before) == (better == "higher") else "worse"
-
-
-def arrow(before: float | None, after: float | None) -> str:
-    """The direction in which the number went: `↑`, `↓`, or `=`."""
-    if format_number(before) == format_number(after) or before is None or after is None:
-        return "="
-    return "↑" if after > before else "↓"

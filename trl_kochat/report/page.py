@@ -157,41 +157,44 @@ def write_page(folder: Path, *, png: bool = True) -> Path:
     keys = measured_keys([record])
     of_rows = [chart for chart in charts if chart.name.startswith("lengths_")]
     figures = [chart for chart in charts if chart not in of_rows]
-    ended = record.run["status"] in ("finished", "stopped")
+    steps = next_steps(record) if record.run["status"] in ("finished", "stopped") else []
     sections = {
         "measures": ("Before and after", keys),
         "curves": ("Curves", figures),
         "answers": ("Answers", rounds),
         "rows": ("Rows and tokenizer", record.rows or record.tokenizer),
         "ran": ("What ran", True),
-        "next": ("Go on from here", ended and next_steps(record)),
+        "next": ("Go on from here", steps),
     }
-    page = (
-        environment()
-        .get_template("run.html.jinja")
-        .render(
-            title=f"{record.recipe} ({record.preset})",
-            contents=[(anchor, text) for anchor, (text, shown) in sections.items() if shown],
-            record=record,
-            method=both_or_same(METHOD_NAMES.get(record.method, record.method)),
-            status=status_words(record),
-            reason=without_folders(record.run["reason"] or ""),
-            verdict=said_of(record),
-            warnings=[_warning(one) for one in record.warnings],
-            guarded=any("health/warnings" in entry for entry in record.history),
-            measures=measure_rows(record, keys),
-            ranges=any(record.intervals.values()),
-            figures=figures_of(figures),
-            row_figures=figures_of(of_rows),
-            groups=_by_way(rounds),
-            command=without_folders(record.run["command"] or ""),
-            settings=plain_settings(record.run["settings"]),
-            tables=tables_of(record, keys),
-            next_steps=next_steps(record) if ended else [],
-        )
+    write_html(
+        folder / PAGE_FILE,
+        "run.html.jinja",
+        sections,
+        title=f"{record.recipe} ({record.preset})",
+        record=record,
+        method=both_or_same(METHOD_NAMES.get(record.method, record.method)),
+        status=status_words(record),
+        reason=without_folders(record.run["reason"] or ""),
+        verdict=said_of(record),
+        warnings=[_warning(one) for one in record.warnings],
+        guarded=any("health/warnings" in entry for entry in record.history),
+        measures=measure_rows(record, keys),
+        ranges=any(record.intervals.values()),
+        figures=figures_of(figures),
+        row_figures=figures_of(of_rows),
+        groups=_by_way(rounds),
+        command=without_folders(record.run["command"] or ""),
+        settings=plain_settings(record.run["settings"]),
+        tables=tables_of(record, keys),
+        next_steps=steps,
     )
-    write_atomically(folder / PAGE_FILE, page)
     return folder / PAGE_FILE
+
+
+def write_html(path: Path, template: str, sections: Mapping[str, tuple[str, Any]], **values: Any) -> None:
+    """Fill a template in; `sections` are the title of each anchor and whether, or of what, the page has it."""
+    contents = [(anchor, text) for anchor, (text, shown) in sections.items() if shown]
+    write_atomically(path, environment().get_template(template).render(contents=contents, **values))
 
 
 def status_words(record: RunRecord) -> Both:
