@@ -78,7 +78,7 @@ class HealthGuardCallback(TrainerCallback):
         processing_class: Any = None,
         train_dataloader: Any = None,
         **kwargs: Any,
-    ) -> TrainerControl:
+    ) -> None:
         dataset = getattr(train_dataloader, "dataset", None)
         max_length = getattr(args, "max_length", None)
         rows_cut, answer_length = None, None
@@ -105,24 +105,19 @@ class HealthGuardCallback(TrainerCallback):
         if not any("health/warnings" in entry for entry in state.log_history):
             state.log_history.append({"step": state.global_step, "health/warnings": 0})  # the report's proof of watch
         self._read = len(state.log_history)
-        return self._judge(state, control)
+        self._judge(state, control)
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        return self._judge(state, control)
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._judge(state, control)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        return self._judge(state, control) if len(state.log_history) > self._read else control
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if len(state.log_history) > self._read:
+            self._judge(state, control)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        return self.on_step_end(args, state, control)
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self.on_step_end(args, state, control)
 
-    def _judge(self, state: TrainerState, control: TrainerControl) -> TrainerControl:
+    def _judge(self, state: TrainerState, control: TrainerControl) -> None:
         for logged in state.log_history[self._read :]:
             self._log.add(logged)
         self._read = len(state.log_history)
@@ -146,7 +141,6 @@ class HealthGuardCallback(TrainerCallback):
             self._read = len(state.log_history)
             if state.is_world_process_zero:
                 logger.warning("Step %d: %s", state.global_step, message)
-        return control
 
 
 def look_at_rows(

@@ -100,32 +100,23 @@ class InterruptCallback(TrainerCallback):
         # Not `print`: the signal may have come in the middle of one.
         os.write(2, f"\n{name}: saving a checkpoint after this step; once more ends at once.\n".encode())
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._processes = args.world_size
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._in_steps = True
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._agreed = self._agree(args)
         if self._agreed is not None:
             control.should_log = control.should_save = True
-        return control
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if control.should_training_stop:
             self._in_steps = False
-        return self.on_step_end(args, state, control)
+        self.on_step_end(args, state, control)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._saved = f"{args.output_dir}/checkpoint-{state.global_step}"
         if args.world_size == 1:
             self._agreed = self._asked  # a signal that came while the checkpoint was written

@@ -55,9 +55,7 @@ class ProgressLineCallback(TrainerCallback):
             trainer.add_callback(line)
         return line
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._numbers = {}
         self._first_step = state.global_step
         self._next_line: float = state.global_step
@@ -67,15 +65,11 @@ class ProgressLineCallback(TrainerCallback):
             self._task = self._bar.add_task(f"step 0/{state.max_steps}", total=state.max_steps)
             self._bar.start()
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if state.global_step == self._first_step:  # what was measured before is no measure of a step
             self._started = time.perf_counter()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._move(state)
 
     def on_log(
@@ -96,9 +90,7 @@ class ProgressLineCallback(TrainerCallback):
             self._next_line = state.global_step + state.max_steps / MAX_LINES
             print(self._line(state), flush=True)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self.close()
 
     def _move(self, state: TrainerState) -> None:

@@ -134,9 +134,7 @@ class RunReportCallback(TrainerCallback):
 
     # Events
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         assert args.output_dir is not None  # TrainingArguments fills it in
         self.folder = self.folder or report_folder(args.output_dir)
         self._state, self._started, self._seconds_before = state, time.perf_counter(), 0.0
@@ -166,15 +164,13 @@ class RunReportCallback(TrainerCallback):
             self._measure(model, "before")
         self._write()
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self.record.run["steps"] = state.global_step
         if state.is_world_process_zero:
             self._write_numbers.when_due()
             self._write_page.when_due()
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         dataset = getattr(kwargs.get("eval_dataloader"), "dataset", None)
         if hasattr(dataset, "__len__"):
             self.record.rows.setdefault("eval", len(dataset))  # type: ignore[arg-type]

@@ -25,9 +25,8 @@ from ..measure.generate import COURSE_PROMPTS, generate_answers
 from ..measure.score import score_completions
 from ..models import max_positions
 from ..report import Sample, append_samples, read_samples, report_folder, write_samples
-from ..report.samples import prompt_text
+from ..report.samples import prompt_text, sample_of
 from ..report.table import print_table
-from ..text.health import summarize_health
 from ..text.shown import printable
 from .looking import looking, measuring, model_in, tokenizer_of
 from .trackers import send_to_trackers
@@ -119,9 +118,7 @@ class KoreanSamplesCallback(TrainerCallback):
         """
         self.watched = watched_rows(held_out)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         assert args.output_dir is not None  # TrainingArguments fills it in
         self.folder = self.folder or report_folder(args.output_dir)
         quarters = {round(state.max_steps * part / ROUNDS) for part in range(1, ROUNDS + 1)}
@@ -135,16 +132,12 @@ class KoreanSamplesCallback(TrainerCallback):
         if state.global_step == 0:
             self._round(args, state, **kwargs)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         # The last round comes before the end of training, at which trackers close their runs.
         if state.global_step in self._rounds or state.global_step >= state.max_steps:
             self._round(args, state, **kwargs)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if self._last_round != state.global_step:  # stopped early
             self._round(args, state, tracked=False, **kwargs)
 
@@ -210,17 +203,8 @@ class KoreanSamplesCallback(TrainerCallback):
                 given = self.score(prompts, [answer.text for answer in answers])
                 scores = [None if score is None else float(score) for score in given]
         samples = [
-            Sample(
-                step=state.global_step,
-                prompt=prompt,
-                answer=answer.text,
-                ended=answer.ended,
-                tokens=len(answer.ids),
-                score=score,
-                held_out=str(row.get("held_out") or ""),
-                **dict[str, Any](summarize_health([answer.text])),
-            )
-            for row, prompt, answer, score in zip((*self.rows, *watched), prompts, answers, scores, strict=True)
+            sample_of(answer, step=state.global_step, score=score, held_out=str(row.get("held_out") or ""))
+            for row, answer, score in zip((*self.rows, *watched), answers, scores, strict=True)
         ]
         return samples[: len(self.rows) + SHOWN], summarize(samples) | own_answers(model, tokenizer, watched)
 

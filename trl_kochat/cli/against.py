@@ -11,13 +11,13 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..findings import Finding
 from ..text.shown import cut, shown
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from ..findings import Finding
 
 # What the other interpreter runs: texts come in and ids go out, so that nothing of ours need be installed there.
 _PROGRAM = """
@@ -38,7 +38,7 @@ def differences(
     repaired: "PreTrainedTokenizerBase",
     rows: Any = None,
     trust_remote_code: bool = False,
-) -> "Finding":
+) -> Finding:
     """The texts, of ours and of the rows, to which the `transformers` of another interpreter gives other ids.
 
     Args:
@@ -54,7 +54,6 @@ def differences(
     """
 
     from ..encode import texts_of
-    from ..findings import Finding
     from ..tokenizer.probes import JAMO, PIPELINE, SENTENCES, common_syllables
 
     texts = [*PIPELINE, *SENTENCES, *JAMO, " ".join(common_syllables())]

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..text.normalize import is_blank, normalize_text
 from ..text.shown import cut, printable
 from .decoding import add_decoding_arguments, decoding_settings
-from .shared import EMBEDDED, Candidate, model_path, plan_candidates
+from .shared import EMBEDDED, Candidate, add_loading_arguments, hide_progress_bars, model_path, plan_candidates
 
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max_new_tokens", type=int, metavar="N", help=f"longest answer (default: {MAX_NEW_TOKENS}, if there is room)"
     )
-    parser.add_argument("--load_in_4bit", action="store_true", help="load the base in 4-bit NF4")
-    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    add_loading_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,9 +57,7 @@ def run(args: argparse.Namespace) -> int:
     adapters = [model_path(args.adapter)] if args.adapter else []
     candidate = plan_candidates([model_path(args.model)], adapters)[-1]
 
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
+    hide_progress_bars()
     chat = Chat(candidate, settings, args)
     chat.take_system(args.system)
     typed = sys.stdin.isatty() and sys.stdout.isatty()

@@ -20,7 +20,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..data import RowCounts, detect_formatter, format_dataset, get_formatter, load_rows, split_by_prompt
+from ..data.columns import first_row, parse_columns
+from ..data.load import SUFFIXES
 from ..errors import InputError
+from ..findings import Finding
 from ..text.shown import printable
 from .rows import add_clean_argument, add_formatter_arguments
 
@@ -28,7 +32,6 @@ from .rows import add_clean_argument, add_formatter_arguments
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ..findings import Finding
 
 FORMATS = (".jsonl", ".parquet")
 # By TRL's dataset type: which of its commands trains on such rows.
@@ -79,8 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data import split_by_prompt
-    from ..data.columns import parse_columns
     from ..data.health import check_leaks
 
     target = target_file(args.output)
@@ -109,7 +110,6 @@ def target_file(output: str) -> Path:
     Raises:
         ValueError: The name ends as another kind of data file does, or something is there already.
     """
-    from ..data.load import SUFFIXES
 
     path = Path(output)
     if path.suffix in FORMATS:
@@ -130,8 +130,6 @@ def convert(source: str, args: argparse.Namespace, columns: Mapping[str, str]) -
     Raises:
         ValueError: No formatter has that name or knows the columns, or a row is not what it expects.
     """
-    from ..data import RowCounts, detect_formatter, format_dataset, get_formatter, load_rows
-    from ..data.columns import first_row
     from ..data.health import check_rows, clean_rows
     from ..encode import row_type
 
@@ -156,7 +154,7 @@ def convert(source: str, args: argparse.Namespace, columns: Mapping[str, str]) -
     return of_type(Converted(source, kind, rows), args.type)  # type: ignore[arg-type]
 
 
-def show_findings(findings: Iterable["Finding"]) -> None:
+def show_findings(findings: Iterable[Finding]) -> None:
     for finding in findings:
         if finding.severity != "info":
             print(printable(str(finding)))

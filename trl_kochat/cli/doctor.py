@@ -15,9 +15,16 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..data import RowCounts
 from ..errors import InputError
+from ..findings import Finding, worst_first
 from ..text.shown import printable
 from .against import differences
 from .rows import add_clean_argument, add_formatter_arguments, read_rows
@@ -25,11 +32,8 @@ from .shared import model_path
 
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
     from transformers import PreTrainedTokenizerBase
 
-    from ..findings import Finding
 
 MAX_LENGTH = 1024
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
@@ -65,8 +69,6 @@ def _length(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data import RowCounts
-    from ..findings import Finding
 
     idle = [
         f"--{name}"
@@ -91,12 +93,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _examine(
     args: argparse.Namespace, rows: Any
-) -> tuple["PreTrainedTokenizerBase", "PreTrainedTokenizerBase", list["Finding"], list["Finding"]]:
+) -> tuple["PreTrainedTokenizerBase", "PreTrainedTokenizerBase", list[Finding], list[Finding]]:
     """The tokenizer as AutoTokenizer and as load_tokenizer give it, what was found in it, and what in the rows."""
     from transformers import AutoConfig
 
     from ..data.health import check_rows, clean_rows
-    from ..findings import Finding, worst_first
     from ..tokenizer import check_tokenizer, fix_tokenizer
     from ..tokenizer.load import load_as_auto
     from ..tokenizer.training import training_findings
@@ -140,9 +141,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _with_template(tokenizer: "PreTrainedTokenizerBase", findings: list["Finding"]) -> list["Finding"]:
+def _with_template(tokenizer: "PreTrainedTokenizerBase", findings: list[Finding]) -> list[Finding]:
     """Install a template, in place, where there is none, as `load_tokenizer` does; the findings as it leaves them."""
-    from dataclasses import replace
 
     from ..tokenizer import set_chat_template
 
@@ -153,23 +153,13 @@ def _with_template(tokenizer: "PreTrainedTokenizerBase", findings: list["Finding
 
 
 def _as_json(
-    model: str, loaded: "PreTrainedTokenizerBase", repaired: "PreTrainedTokenizerBase", findings: list["Finding"]
+    model: str, loaded: "PreTrainedTokenizerBase", repaired: "PreTrainedTokenizerBase", findings: list[Finding]
 ) -> dict[str, Any]:
     return {
         "model": model,
         "loaded": _described(loaded),
         "repaired": _described(repaired),
-        "findings": [
-            {
-                "code": finding.code,
-                "severity": finding.severity,
-                "message": finding.message,
-                "fixable": finding.fixable,
-                "fixed": finding.fixed,
-                "measured": dict(finding.measured),
-            }
-            for finding in findings
-        ],
+        "findings": [vars(finding) for finding in findings],
     }
 
 
@@ -194,12 +184,9 @@ def _show(
     model: str,
     loaded: "PreTrainedTokenizerBase",
     repaired: "PreTrainedTokenizerBase",
-    findings: list["Finding"],
-    about_rows: list["Finding"],
+    findings: list[Finding],
+    about_rows: list[Finding],
 ) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     console = Console(highlight=False)
     console.print(Text(printable(model), style="bold"), soft_wrap=True)
@@ -228,9 +215,7 @@ def _show(
     console.print(_verdict(findings + about_rows), soft_wrap=True)
 
 
-def _show_findings(console: "Console", findings: list["Finding"]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+def _show_findings(console: Console, findings: list[Finding]) -> None:
 
     if not console.is_terminal:
         for finding in findings:
@@ -250,8 +235,7 @@ def _show_findings(console: "Console", findings: list["Finding"]) -> None:
     console.print(table)
 
 
-def _verdict(findings: list["Finding"]) -> "Text":
-    from rich.text import Text
+def _verdict(findings: list[Finding]) -> Text:
 
     from ..tokenizer.special_tokens import counted
 

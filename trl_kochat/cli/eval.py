@@ -20,11 +20,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rich import get_console
+
 from ..errors import InputError
 from ..text.shown import printable
 from .judge import Judge, Verdicts, command_judge, compare, reward_judge
 from .rows import add_formatter_arguments, read_rows
-from .shared import EMBEDDED, Candidate, ask_each, load_scorer, model_path, plan_candidates
+from .shared import (
+    EMBEDDED,
+    Candidate,
+    add_loading_arguments,
+    ask_each,
+    load_scorer,
+    model_path,
+    plan_candidates,
+)
 
 
 if TYPE_CHECKING:
@@ -77,8 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     judges.add_argument("--judge_command", metavar="CMD", help="which answers a program likes better, see above")
     parser.add_argument("--json", action="store_true", help="one JSON object, with the answers")
     parser.add_argument("--html", type=Path, metavar="PAGE", help="write a page, with the answers side by side")
-    parser.add_argument("--load_in_4bit", action="store_true", help="load base models in 4-bit NF4")
-    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    add_loading_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,9 +97,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--judge {args.judge[0]} is none; give --judge reward_model FOLDER, or --judge_command.")
     candidates = plan_candidates(*([model_path(name) for name in names] for names in (args.model, args.adapter)))
 
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
     kind, rows = rows_to_measure(args)
     evaluated = evaluate_all(candidates, kind, rows, args)
     verdicts = judged(candidates, kind, rows, evaluated, args)
@@ -257,7 +263,6 @@ def record_of(label: str, kind: str, evaluated: Mapping[Candidate, Evaluated], c
 
 def show(records: Sequence["RunRecord"], verdicts: Sequence[Verdicts]) -> None:
     """A table on a terminal, else a line for each measure of each model, with tabs between its cells."""
-    from rich import get_console
 
     from ..report.evaluation import judged_words, lines_of
     from ..report.table import evaluation_table
@@ -310,24 +315,10 @@ def write_html(
     evaluated: Sequence[Evaluated],
     verdicts: Sequence[Verdicts],
 ) -> None:
-    from ..report import Sample
     from ..report.evaluation import judged_words, write_evaluation
-    from ..text.health import summarize_health
+    from ..report.samples import sample_of
 
-    samples = [
-        [
-            Sample(
-                0,
-                answer.prompt,
-                answer.text,
-                ended=answer.ended,
-                tokens=len(answer.ids),
-                **dict[str, Any](summarize_health([answer.text])),
-            )
-            for answer in one.answers.values()
-        ]
-        for one in evaluated
-    ]
+    samples = [[sample_of(answer) for answer in one.answers.values()] for one in evaluated]
     facts: list[Any] = [Path(args.data).name, kind.replace("_", " ")]
     facts += [judged_words(**verdict._asdict()) for verdict in verdicts]
     write_evaluation(args.html, records, samples, facts=facts, n=len(rows))

@@ -13,13 +13,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ..data.load import load_rows
+from ..data.source import sources_of
 from ..errors import InputError
+from ..text.health import summarize_health
 from ..text.shown import printable
 from .decoding import WAYS, add_decoding_arguments, decoding_settings, ways_of_decoding
 from .rows import add_encoding_argument
 from .shared import (
     EMBEDDED,
     Candidate,
+    add_loading_arguments,
     ask_each,
     model_path,
     plan_candidates,
@@ -30,9 +40,6 @@ from .shared import (
 
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
     from ..measure.generate import Generation
 
 
@@ -66,8 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="continue the prompts as they are, no chat template")
     parser.add_argument("--tokens", action="store_true", help="show the tokens of each prompt with their ids")
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="prompts at a time (default: 8)")
-    parser.add_argument("--load_in_4bit", action="store_true", help="load base models in 4-bit NF4")
-    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    add_loading_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,10 +81,6 @@ def run(args: argparse.Namespace) -> int:
     candidates = plan_candidates(*([model_path(name) for name in names] for names in (args.model, args.adapter)))
     prompts = read_prompts(args)
 
-    from rich.console import Console
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
     console = Console(markup=False, highlight=False, emoji=False)
     answers: dict[str, list[Generation]] = {}
     tables = answer_all(candidates, prompts, answers, ways, args)
@@ -122,8 +124,6 @@ def read_prompts(args: argparse.Namespace) -> list[Any]:
 
         return list(COURSE_PROMPTS)
     if Path(args.file).suffix == ".txt":
-        from ..data.source import sources_of
-
         try:
             sources = sources_of(Path(args.file), args.file, args.encoding, (".txt",))
         except FileNotFoundError as error:
@@ -131,8 +131,6 @@ def read_prompts(args: argparse.Namespace) -> list[Any]:
         lines = [line for source in sources for line in source.read().split("\n")]
         prompts: list[Any] = [line.rstrip("\r") for line in lines if line.strip()]
     else:
-        from ..data.load import load_rows
-
         prompts = []
         for number, row in enumerate(load_rows(args.file, encoding=args.encoding)):
             if not row.get("prompt"):
@@ -180,37 +178,32 @@ def ending(generation: "Generation") -> str:
     return f"{'ended' if generation.ended else 'cut'} after {len(generation.ids)} tokens"
 
 
-def show_prompt(console: "Console", prompt: Any) -> None:
+def show_prompt(console: Console, prompt: Any) -> None:
     text = printable(transcript(prompt))
     if not console.is_terminal:
         write_plain(console, f"# {text}")
         return
-    from rich.text import Text
 
     console.print()
     console.print(Text(text, style="bold cyan"))
 
 
-def show_tokens(console: "Console", table: Sequence[tuple[str, int]]) -> None:
+def show_tokens(console: Console, table: Sequence[tuple[str, int]]) -> None:
     shown = [(printable(token).replace("\n", "\\n"), str(token_id)) for token, token_id in table]
     if not console.is_terminal:
         write_plain(console, "\n".join(f"{token_id}\t{token}" for token, token_id in shown))
         return
-    from rich.columns import Columns
-    from rich.text import Text
 
     cells = [Text.assemble(token, "\n", (token_id, "dim")) for token, token_id in shown]
     console.print(Columns(cells, padding=(0, 1)))
 
 
-def show_answers(console: "Console", answers: Mapping[str, "Generation"]) -> None:
+def show_answers(console: Console, answers: Mapping[str, "Generation"]) -> None:
     if not console.is_terminal:
         for label, generation in answers.items():
             write_plain(console, f"[{label}] {printable(generation.text).strip()}  ({ending(generation)})")
         write_plain(console, "")
         return
-    from rich.panel import Panel
-    from rich.table import Table
 
     if console.width // len(answers) < MIN_COLUMN:
         for label, generation in answers.items():
@@ -223,8 +216,7 @@ def show_answers(console: "Console", answers: Mapping[str, "Generation"]) -> Non
     console.print(table)
 
 
-def answer_text(generation: "Generation") -> "Text":
-    from rich.text import Text
+def answer_text(generation: "Generation") -> Text:
 
     return Text.assemble(
         printable(generation.text).strip() or "(nothing)",
@@ -233,10 +225,7 @@ def answer_text(generation: "Generation") -> "Text":
     )
 
 
-def show_summary(console: "Console", answers: Mapping[str, Sequence["Generation"]]) -> None:
-    from rich.table import Table
-
-    from ..text.health import summarize_health
+def show_summary(console: Console, answers: Mapping[str, Sequence["Generation"]]) -> None:
 
     table = Table(title="All prompts", title_justify="left")
     names = ("", "ended", "tokens", "repetition", "hanja", "latin")

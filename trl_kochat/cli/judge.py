@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InputError
+from ..text.diversity import bootstrap_interval
 from ..text.shown import cut, shown
 from .shared import transcript
 
@@ -50,7 +51,6 @@ def compare(
     Args:
         sides: What the two are called.
     """
-    from ..text.diversity import bootstrap_interval
 
     numbers = [number for number, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a.text != b.text]
     asked, a, b = ([values[number] for number in numbers] for values in (prompts, ours, theirs))

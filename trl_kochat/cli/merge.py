@@ -14,7 +14,7 @@ It takes 4 bytes of memory for each parameter. Where the GPU is too small: CUDA_
 import argparse
 import shlex
 
-from .shared import EMBEDDED, model_path
+from .shared import EMBEDDED, hide_progress_bars, model_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from transformers.utils import logging as transformers_logging
-
     from ..merging import merge_adapter
 
-    transformers_logging.disable_progress_bar()
+    hide_progress_bars()
     merge = merge_adapter(
         model_path(args.adapter),
         args.output,

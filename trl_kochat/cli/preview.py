@@ -12,6 +12,10 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
 from ..errors import InputError
 from ..text.shown import printable
 from .doctor import MAX_LENGTH, add_row_arguments
@@ -20,8 +24,6 @@ from .shared import model_path
 
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
     from transformers import PreTrainedTokenizerBase
 
     from ..tokenizer import TokenizedRow
@@ -46,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
 
     from ..tokenizer import load_tokenizer, tokenize_rows
 
@@ -64,10 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show_row(
-    console: "Console", tokenizer: "PreTrainedTokenizerBase", row: "TokenizedRow", name: str, max_length: int
+    console: Console, tokenizer: "PreTrainedTokenizerBase", row: "TokenizedRow", name: str, max_length: int
 ) -> None:
-    from rich.rule import Rule
-    from rich.text import Text
 
     title = f"{name}  {row.type}  for {_TRAINERS[row.type]}"
     console.print(Rule(Text(title, style="bold"), align="left") if console.is_terminal else Text(f"== {title}"))
@@ -87,8 +86,7 @@ def _show_row(
     console.print()
 
 
-def _heading(name: str, rest: str) -> "Text":
-    from rich.text import Text
+def _heading(name: str, rest: str) -> Text:
 
     return Text.assemble((name, "bold"), "  ", (rest, "dim"))
 
@@ -114,15 +112,14 @@ def _lost(row: "TokenizedRow", max_length: int) -> list[str]:
 
 
 def _tokens(
-    console: "Console",
+    console: Console,
     tokenizer: "PreTrainedTokenizerBase",
     ids: Sequence[int],
     before: Sequence[int],
     kind: str,
     max_length: int,
-) -> "Text":
+) -> Text:
     """The text of `ids`, which follow `before`, token by token."""
-    from rich.text import Text
 
     text = Text()
     position = len(before)

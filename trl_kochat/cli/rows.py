@@ -3,11 +3,12 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from ..data import RowCounts, format_dataset, load_rows
+from ..data.columns import parse_columns
+
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from ..data import RowCounts
 
 
 def add_formatter_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,7 @@ def add_clean_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_rows(source: str, args: argparse.Namespace, counts: "RowCounts | None" = None) -> "Dataset":
+def read_rows(source: str, args: argparse.Namespace, counts: RowCounts | None = None) -> "Dataset":
     """The rows of TRL that a formatter makes of raw ones: the one that is named, or that their columns tell.
 
     `counts` is filled in place.
@@ -52,8 +53,6 @@ def read_rows(source: str, args: argparse.Namespace, counts: "RowCounts | None" 
     Raises:
         ValueError: There are no such rows, or no formatter for them.
     """
-    from ..data import format_dataset, load_rows
-    from ..data.columns import parse_columns
 
     raw = load_rows(source, encoding=args.encoding)
     rows = format_dataset(raw, args.formatter, columns=parse_columns(args.columns), counts=counts, check=False)

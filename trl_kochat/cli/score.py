@@ -13,16 +13,17 @@ ranking rows (completion_0, completion_1, ...). Ranks are among the answers to o
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..data.load import load_rows
 from ..errors import InputError
 from ..text.shown import printable
 from .rows import add_encoding_argument
-from .shared import load_scorer, model_path, refuse_odd_turns, transcript, write_plain
-
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from .shared import add_loading_arguments, load_scorer, model_path, refuse_odd_turns, transcript, write_plain
 
 
 class Scored(NamedTuple):
@@ -44,8 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_encoding_argument(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per completion, in the order given")
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="rows at a time (default: 8)")
-    parser.add_argument("--load_in_4bit", action="store_true", help="load the base in 4-bit NF4")
-    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    add_loading_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,8 +62,6 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(row._asdict(), ensure_ascii=False))
         return 0
 
-    from rich.console import Console
-
     show_scores(Console(markup=False, highlight=False, emoji=False), scored)
     return 0
 
@@ -74,7 +72,6 @@ def read_pairs(path: str, encoding: str = "utf-8") -> list[tuple[Any, Any]]:
     Raises:
         ValueError: A row has no prompt or no completion.
     """
-    from ..data.load import load_rows
 
     pairs = []
     for number, row in enumerate(load_rows(path, encoding=encoding)):
@@ -108,11 +105,8 @@ def row_completions(row: Mapping[str, Any]) -> list[Any]:
 
 
 def score_pairs(pairs: Sequence[tuple[Any, Any]], args: argparse.Namespace, *, raw: bool) -> list[float]:
-    from transformers.utils import logging as transformers_logging
-
     from ..measure.score import score_completions
 
-    transformers_logging.disable_progress_bar()
     base = model_path(args.base) if args.base else None
     model, tokenizer = load_scorer(model_path(args.model), args, base=base)
     prompts, completions = [prompt for prompt, _ in pairs], [completion for _, completion in pairs]
@@ -134,7 +128,7 @@ def rank(pairs: Sequence[tuple[Any, Any]], scores: Sequence[float]) -> list[Scor
     ]
 
 
-def show_scores(console: "Console", scored: Sequence[Scored]) -> None:
+def show_scores(console: Console, scored: Sequence[Scored]) -> None:
     """Best first, prompt by prompt: a table on a terminal, plain lines anywhere else."""
     by_prompt: dict[str, list[Scored]] = {}
     for row in scored:
@@ -148,8 +142,6 @@ def show_scores(console: "Console", scored: Sequence[Scored]) -> None:
                 write_plain(console, f"{row.rank}\t{row.score:+.3f}\t{line}")
             write_plain(console, "")
             continue
-        from rich.table import Table
-        from rich.text import Text
 
         table = Table("rank", "score", "completion", show_lines=True)
         table.columns[0].justify = table.columns[1].justify = "right"

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from rich.console import Console
+
 from ..errors import InputError
 from ..sample import embedded
 
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from transformers import PreTrainedTokenizerBase
 
 
@@ -30,6 +31,18 @@ class Candidate(NamedTuple):
         """Where its tokenizer lies: training saves one beside the adapter, with the template it trained with."""
         beside = self.adapter is not None and (Path(self.adapter) / "tokenizer_config.json").is_file()
         return self.adapter if beside and self.adapter is not None else self.base
+
+
+def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--load_in_4bit", action="store_true", help="load base models in 4-bit NF4")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+
+
+def hide_progress_bars() -> None:
+    """Of what transformers loads and downloads."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def model_path(name: str) -> str:
@@ -86,6 +99,7 @@ def ask_each(
     from ..measure.generate import load_generator, use_adapter
     from ..tokenizer import load_tokenizer
 
+    hide_progress_bars()
     trust: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
     names = dict.fromkeys(candidate.tokenizer for candidate in candidates)
     tokenizers = {name: load_tokenizer(name, **trust) for name in names}
@@ -112,6 +126,7 @@ def load_scorer(
     from ..models import is_adapter, read_adapter_config
     from ..tokenizer import load_tokenizer
 
+    hide_progress_bars()
     trust: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
     model = load_reward_model(path, base=base, load_in_4bit=args.load_in_4bit, **trust)
     adapter = path if base is not None or is_adapter(path) else None
@@ -148,5 +163,5 @@ def transcript(prompt: Any) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
 
 
-def write_plain(console: "Console", text: str) -> None:
+def write_plain(console: Console, text: str) -> None:
     print(text, file=console.file)  # as it is: rich would make spaces of tabs

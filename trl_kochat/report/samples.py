@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 
 from ..errors import InputError
+from ..text.health import summarize_health
 from ..text.shown import shown
 from .record import MALFORMED, SAMPLES_FILE, Number, from_json, to_json, what_is_wrong, write_atomically
 
@@ -46,6 +47,20 @@ class Sample:
     latin: Number | None = None
     score: Number | None = None
     held_out: str = ""
+
+
+def sample_of(answer: Any, *, step: int = 0, score: float | None = None, held_out: str = "") -> Sample:
+    """An answer as `generate_answers` gives it, with what its text is like."""
+    return Sample(
+        step=step,
+        prompt=answer.prompt,
+        answer=answer.text,
+        ended=answer.ended,
+        tokens=len(answer.ids),
+        score=score,
+        held_out=held_out,
+        **dict[str, Any](summarize_health([answer.text])),
+    )
 
 
 def write_samples(folder: Path, samples: Iterable[Sample]) -> None:

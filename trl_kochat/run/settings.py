@@ -97,7 +97,7 @@ class KeepSettings(TrainerCallback):
     def __init__(self, settings: dict[str, Any]):
         self._text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
             (folder / FILE).write_text(self._text, encoding="utf-8")
