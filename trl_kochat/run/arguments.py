@@ -42,6 +42,8 @@ ABOVE_ZERO = (
     "max_completion_length",
     "lora_r",
 )
+# What a user gives -> what the preset has no more say in: weights of its own losses and rewards, steps that beat epochs.
+OVERRULES = {"loss_type": "loss_weights", "rewards": "reward_weights", "num_train_epochs": "max_steps"}
 
 
 @dataclass
@@ -129,14 +131,8 @@ def parse(
         InputError: A key is unknown (the nearest one is named), a value is refused, or the preset cannot be had.
     """
     argv = _separate_config(sys.argv[1:] if argv is None else argv)
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--preset", "--dtype", "--config"):
-        early.add_argument(flag)
-    early.add_argument("--model_name_or_path", "--model-name-or-path")
-    asked, _ = early.parse_known_args(argv)
-    in_file = read_yaml(Path(asked.config)) if asked.config else {}
-    preset, reason = choose_preset(asked.preset or in_file.get("preset", "auto"))
-
+    asked, in_file = _asked_early(argv)
+    preset, reason = choose_preset(asked["preset"] or "auto")
     kinds: list[Any] = [arguments_class, config_class, ModelConfig]
     # An own usage, since an error would print that of all flags above its sentence.
     parser = TrlParser(kinds, prog=f"{recipe}.py", usage=USAGE, allow_abbrev=False, epilog=RESUME_HELP)
@@ -144,23 +140,16 @@ def parse(
     if {"-h", "--help"} & set(argv):
         say(short_help(recipe, known, {name: preset_values(recipe, name, presets) for name in PRESETS}), end="")
         sys.exit()
-    values = preset_values(recipe, preset, presets)
-    dtype, model = (
-        getattr(asked, name) or in_file.get(name) or values.get(name) for name in ("dtype", "model_name_or_path")
-    )
-    formats = precision(preset, dtype, model=model)
-    values = {"output_dir": f"runs/{recipe}", **formats, **values}
     flags = (word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--"))
     given = frozenset(in_file) | {flag.replace("-", "_") for flag in flags}  # `--lora-r` is `--lora_r`
-    if "loss_type" in given:
-        values.pop("loss_weights", None)  # a preset's weights belong to its own losses
-    if "rewards" in given:
-        values.pop("reward_weights", None)  # and to its own rewards
-    if "num_train_epochs" in given:
-        values.pop("max_steps", None)  # which would beat them
+    values = {"output_dir": f"runs/{recipe}", **preset_values(recipe, preset, presets)}
+    for name in given & OVERRULES.keys():
+        values.pop(OVERRULES[name], None)
+    dtype, model = (asked[name] or values.get(name) for name in ("dtype", "model_name_or_path"))
+    values = precision(preset, dtype, model=model) | values
     refuse_unknown(values, known, f"in the preset {preset} of {recipe}")
     parser.set_defaults_with_config(**values)
-    refuse_unknown(in_file.keys() - {"env"}, known, f"in {asked.config}")
+    refuse_unknown(in_file.keys() - {"env"}, known, f"in {asked['config']}")
     words = [*_as_flags(in_file), *("--help" if word == "--help_all" else word for word in argv)]
     try:
         with warnings.catch_warnings():
@@ -177,6 +166,17 @@ def parse(
     if not arguments.dataset_name:
         raise InputError("--dataset_name needs a file, folder, URL or Hub id.")
     return Parsed(preset, reason, given, arguments, config, model_args)
+
+
+def _asked_early(argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What defaults hang on, as flags or their file have it (`preset`, `dtype`, the model), and all values of that file."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--preset", "--dtype", "--config"):
+        early.add_argument(flag)
+    early.add_argument("--model_name_or_path", "--model-name-or-path")
+    asked = vars(early.parse_known_args(argv)[0])
+    in_file = read_yaml(Path(asked["config"])) if asked["config"] else {}
+    return {name: value or in_file.get(name) for name, value in asked.items()}, in_file
 
 
 def _as_flags(values: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import logging
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from os import PathLike
@@ -134,7 +134,8 @@ def find_checkpoint(output_dir: str | PathLike[str], asked: str | bool | None) -
     how_else = "Leave --resume_from_checkpoint out to start from the beginning."
     if re.fullmatch(r"checkpoint-\d+", folder.name):
         if not folder.is_dir():
-            raise InputError(f"There is no checkpoint {folder}{_there_are(list_checkpoints(folder.parent))}.")
+            names = ", ".join(checkpoint.folder.name for checkpoint in list_checkpoints(folder.parent))
+            raise InputError(f"There is no checkpoint {folder}{names and f'; there are {names}'}.")
         step = int(folder.name.rpartition("-")[2])
         candidates = [checkpoint for checkpoint in list_checkpoints(folder.parent) if checkpoint.step <= step]
     elif (folder / STATE).is_file():  # a checkpoint under another name
@@ -154,11 +155,6 @@ def find_checkpoint(output_dir: str | PathLike[str], asked: str | bool | None) -
     raise InputError(f"{'; '.join(reasons)}. No whole checkpoint is left. {how_else}")
 
 
-def _there_are(checkpoints: Iterable[Checkpoint]) -> str:
-    names = ", ".join(checkpoint.folder.name for checkpoint in checkpoints)
-    return f"; there are {names}" if names else ""
-
-
 def other_checkpoints(output_dir: str | PathLike[str], start: Path | None) -> list[Checkpoint]:
     """Checkpoints in `output_dir` that a run starting from `start` (`None`: from the beginning) does not come from."""
     there = list_checkpoints(output_dir)
@@ -168,11 +164,8 @@ def other_checkpoints(output_dir: str | PathLike[str], start: Path | None) -> li
     return [checkpoint for checkpoint in there if checkpoint.step > step]
 
 
-def set_aside(checkpoints: Iterable[Checkpoint]) -> Path | None:
+def set_aside(checkpoints: Sequence[Checkpoint]) -> Path:
     """Move checkpoints into `earlier/<time>/` beside them, so that no later run goes on from them or deletes them."""
-    checkpoints = list(checkpoints)
-    if not checkpoints:
-        return None
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     place = checkpoints[0].folder.parent / EARLIER / stamp
     place.mkdir(parents=True)
@@ -182,41 +175,30 @@ def set_aside(checkpoints: Iterable[Checkpoint]) -> Path | None:
 
 
 def leave_earlier_run(args: TrainingArguments, checkpoint: Path | None, *, dry_run: bool = False) -> None:
-    """Say which checkpoints in the output folder this run does not come from, and move them aside.
+    """Say which checkpoints in the output folder this run does not come from, and move them aside with their report.
 
-    The report goes with them. Left where they are, `--resume_from_checkpoint true` could go on from the wrong run later, and `--save_total_limit`
-    would delete them.
+    Left where they are, `--resume_from_checkpoint true` could go on from the wrong run later, and `--save_total_limit`
+    would delete them. The report of the run that the checkpoint is of is copied to where this one's will be, for its
+    measures from before training and its samples.
     """
     others = other_checkpoints(str(args.output_dir), checkpoint)
     report = report_folder(str(args.output_dir))
+    source = None if checkpoint is None else report_folder(checkpoint.parent)
+    is_its_own = source is not None and source.resolve() == report.resolve()
     if checkpoint is not None:
         say(f"Going on from {checkpoint}.")
-    if not others:
+    if others:
+        names = ", ".join(other.folder.name for other in reversed(others))
+        which = "of an earlier run" if checkpoint is None else f"that {checkpoint.name} does not come from"
+        moved, folder = "they would be moved aside", "true"
         if not dry_run:
-            _take_report_along(checkpoint, report)
-        return
-    names = ", ".join(other.folder.name for other in reversed(others))
-    which = "of an earlier run" if checkpoint is None else f"that {checkpoint.name} does not come from"
-    there = f"{args.output_dir} holds checkpoints {which} ({names})"
-    if dry_run:
-        goes_on = "; --resume_from_checkpoint true goes on with that run" if checkpoint is None else ""
-        say(f"{there}: they would be moved aside{goes_on}.")
-        return
-    place = set_aside(others)
-    assert place is not None
-    if report.is_dir() and (checkpoint is None or checkpoint.parent.resolve() != report.parent.resolve()):
-        report.rename(place / report.name)  # it tells of that run
-    _take_report_along(checkpoint, report)
-    goes_on = f"; --resume_from_checkpoint {place} goes on with that run" if checkpoint is None else ""
-    say(f"{there}: moved to {place}{goes_on}.")
-
-
-def _take_report_along(checkpoint: Path | None, report: Path) -> None:
-    """Copy the report of the run that the checkpoint is of, with its measures from before training and its samples."""
-    if checkpoint is None:
-        return
-    source = report_folder(checkpoint.parent)
-    if source.is_dir() and source.resolve() != report.resolve() and not report.exists():
+            place = set_aside(others)
+            moved, folder = f"moved to {place}", str(place)
+            if report.is_dir() and not is_its_own:
+                report.rename(place / report.name)
+        goes_on = f"; --resume_from_checkpoint {folder} goes on with that run" if checkpoint is None else ""
+        say(f"{args.output_dir} holds checkpoints {which} ({names}): {moved}{goes_on}.")
+    if source is not None and source.is_dir() and not (is_its_own or dry_run or report.exists()):
         shutil.copytree(source, report)
 
 

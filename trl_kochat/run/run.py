@@ -21,7 +21,7 @@ from ..measure import score_labelled_positions
 from ..measure.logps import feed_in_one_block
 from ..models import train_in_float32
 from ..processes import say
-from ..report import write_card
+from ..report import RunRecord, write_card
 from ..report.next_steps import next_command
 from ..sample import embedded
 from ..text.shown import printable
@@ -256,31 +256,24 @@ class Run:
             samples.watch(self._held_out)
         interrupt = InterruptCallback(go_on=resume_command(self._argv))
         progress = ProgressLineCallback.instead_of_log(trainer)  # first, so that its line ends before the last table
-        for callback in (
-            samples,
-            HealthGuardCallback(),
-            report,
-            interrupt,
-            KeepSettings(settings),
-        ):
+        for callback in (samples, HealthGuardCallback(), report, interrupt, KeepSettings(settings)):
             trainer.add_callback(callback)
         # A process of several is ended by its launcher while the report still writes down what failed.
         with noted_as_training(), interrupt, report, closing(progress), no_step_too_many(trainer):
             trainer.train(resume_from_checkpoint=self._checkpoint)
+        self._hand_over(trainer, report.record)
+        return True
+
+    def _hand_over(self, trainer: Trainer, record: RunRecord) -> None:
+        """Save model, tokenizer and card, and say where they are and what to do with them."""
+        folder = str(self.config.output_dir)
         trainer.save_model()
         if trainer.args.should_save:
             model: Any = getattr(trainer.model, "policy", trainer.model)  # PPO trains a module that holds it
-            folder = str(self.config.output_dir)
-            save_hand_over(model, tokenizer, folder)
-            write_card(
-                folder,
-                base=self._model_name,
-                made_by=self._recipe,
-                record=report.record,
-                data=self.arguments.dataset_name,
-            )
-        say(f"Adapter: {self.config.output_dir}")
-        next_step = next_command(report.record.method, str(self.config.output_dir))
+            save_hand_over(model, self.tokenizer, folder)
+            data = self.arguments.dataset_name
+            write_card(folder, base=self._model_name, made_by=self._recipe, record=record, data=data)
+        say(f"Adapter: {folder}")
+        next_step = next_command(record.method, folder)
         say(f"{next_step.text} {next_step.code}")
         trainer.accelerator.end_training()  # several processes leave together; else one may abort at exit
-        return True
