@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from types import ModuleType
 
 from .. import __version__, recipes
 from ..errors import InputError
@@ -42,24 +41,20 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         else:
             commands.add_parser(name, help=f"from {entry.value}", add_help=False)
     for name, module in modules.items():
-        _add_command(commands, name, module)
+        description = module.__doc__ or ""
+        command = commands.add_parser(
+            name,
+            help=description.strip().partition("\n")[0],
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
     for name, path in recipe_files().items():  # for the list of --help only; a recipe reads its own arguments
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         aliases = [alias for alias, recipe in recipe_names().items() if recipe == name != alias]
         commands.add_parser(name, aliases=aliases, help=f"recipe: {docstring.partition(chr(10))[0]}", add_help=False)
     return parser
-
-
-def _add_command(commands: "argparse._SubParsersAction", name: str, module: ModuleType) -> None:
-    description = module.__doc__ or ""
-    command = commands.add_parser(
-        name,
-        help=description.strip().partition("\n")[0],
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.add_arguments(command)
-    command.set_defaults(run=module.run)
 
 
 def recipe_files() -> dict[str, Path]:

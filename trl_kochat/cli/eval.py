@@ -211,8 +211,11 @@ def judged(
     Raises:
         ValueError: There is nothing to compare with.
     """
-    judge = judge_of(args)
-    if judge is None:
+    if args.judge:
+        judge: Judge = reward_judge(*load_scorer(model_path(args.judge[1]), args))
+    elif args.judge_command:
+        judge = command_judge(args.judge_command)
+    else:
         return []
     sides = {candidate.label: evaluated[candidate].answers for candidate in candidates}
     reference = _REFERENCE.get(kind)
@@ -229,12 +232,6 @@ def judged(
     if not verdicts:
         raise InputError("A judge compares answers: give two models that write, or rows that have answers.")
     return verdicts
-
-
-def judge_of(args: argparse.Namespace) -> Judge | None:
-    if args.judge:
-        return reward_judge(*load_scorer(model_path(args.judge[1]), args))
-    return command_judge(args.judge_command) if args.judge_command else None
 
 
 def references(rows: Sequence[Mapping[str, Any]], column: str) -> "dict[int, Generation]":

@@ -55,7 +55,13 @@ def run(args: argparse.Namespace) -> int:
         pairs = read_pairs(args.file, args.encoding)
     else:
         pairs = [("" if args.prompt is None else args.prompt, completion) for completion in args.completion]
-    scores = score_pairs(pairs, args, raw=not args.file and args.prompt is None)
+
+    from ..measure.score import score_completions
+
+    model, tokenizer = load_scorer(model_path(args.model), args, base=model_path(args.base) if args.base else None)
+    prompts, completions = [prompt for prompt, _ in pairs], [completion for _, completion in pairs]
+    raw = not args.file and args.prompt is None
+    scores = score_completions(model, tokenizer, prompts, completions, batch_size=args.batch_size, raw=raw)
     scored = rank(pairs, scores)
     if args.json:
         for row in scored:
@@ -102,15 +108,6 @@ def row_completions(row: Mapping[str, Any]) -> list[Any]:
     while row.get(f"completion_{len(numbered)}") is not None:
         numbered.append(row[f"completion_{len(numbered)}"])
     return numbered
-
-
-def score_pairs(pairs: Sequence[tuple[Any, Any]], args: argparse.Namespace, *, raw: bool) -> list[float]:
-    from ..measure.score import score_completions
-
-    base = model_path(args.base) if args.base else None
-    model, tokenizer = load_scorer(model_path(args.model), args, base=base)
-    prompts, completions = [prompt for prompt, _ in pairs], [completion for _, completion in pairs]
-    return score_completions(model, tokenizer, prompts, completions, batch_size=args.batch_size, raw=raw)
 
 
 def rank(pairs: Sequence[tuple[Any, Any]], scores: Sequence[float]) -> list[Scored]:

@@ -318,11 +318,8 @@ def _by_way(rounds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         groups.setdefault(one["way"], []).append(one)
     if len(groups) < 2 and "" in groups:
         return [{"title": None, "rounds": rounds}]
+    titles = {"": both("The course's prompts")} | {way: both(title) for way, title in WAYS.items()}
     return [
-        {"title": _way(way) if way else both("The course's prompts"), "rounds": of_way}
+        {"title": titles.get(way) or both("Held out: {}", way.replace("_", " ")), "rounds": of_way}
         for way, of_way in groups.items()
     ]
-
-
-def _way(way: str) -> Both:
-    return both(WAYS[way]) if way in WAYS else both("Held out: {}", way.replace("_", " "))

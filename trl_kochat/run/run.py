@@ -244,7 +244,6 @@ class Run:
             return False
         report = RunReportCallback(
             recipe=self._recipe,
-            method=type(trainer).__name__.removesuffix("Trainer").lower(),
             preset=self.preset,
             model=self._model_name,
             rows=rows,
