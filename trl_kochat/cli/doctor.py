@@ -15,7 +15,6 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -98,8 +97,9 @@ def _examine(
     from transformers import AutoConfig
 
     from ..data.health import check_rows, clean_rows
-    from ..tokenizer import check_tokenizer, fix_tokenizer
-    from ..tokenizer.load import load_as_auto
+    from ..tokenizer import check_tokenizer
+    from ..tokenizer.examined import ExaminedTokenizer
+    from ..tokenizer.load import load_as_auto, repair_loaded
     from ..tokenizer.training import training_findings
 
     loaded = load_as_auto(args.model, trust_remote_code=args.trust_remote_code)
@@ -108,9 +108,7 @@ def _examine(
     except (OSError, ValueError):  # a folder with a tokenizer only
         config = None
     try:
-        # As load_tokenizer does it: without the model, whose config it cannot bring in line.
-        repaired, findings = fix_tokenizer(loaded)
-        findings = _with_template(repaired, findings)
+        repaired, findings = repair_loaded(ExaminedTokenizer(loaded))
     except InputError:  # no end token and none to be found, as one of the findings says
         repaired, findings = loaded, check_tokenizer(loaded)
     if args.clean:
@@ -139,17 +137,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _with_template(tokenizer: "PreTrainedTokenizerBase", findings: list[Finding]) -> list[Finding]:
-    """Install a template, in place, where there is none, as `load_tokenizer` does; the findings as it leaves them."""
-
-    from ..tokenizer import set_chat_template
-
-    if tokenizer.chat_template:
-        return findings
-    set_chat_template(tokenizer, "ko_instruct")
-    return [replace(finding, fixed=True) if finding.code == "no_chat_template" else finding for finding in findings]
 
 
 def _as_json(

@@ -76,10 +76,17 @@ def load_tokenizer_with_findings(
     kwargs = {key: value for key, value in kwargs.items() if value is not None or key not in _LOCATION}
     loaded = load_as_auto(name_or_path, **kwargs)
     origin = Origin(str(name_or_path), {key: kwargs[key] for key in _LOCATION if key in kwargs})
-    tokenizer, findings = repair(ExaminedTokenizer(loaded, origin=origin))
+    return repair_loaded(ExaminedTokenizer(loaded, origin=origin), chat_template)
+
+
+def repair_loaded(
+    examined: ExaminedTokenizer, chat_template: str | None = "auto"
+) -> tuple[PreTrainedTokenizerBase, list[Finding]]:
+    """What [`load_tokenizer`] makes of a tokenizer as `AutoTokenizer` loads it, and what was found."""
+    tokenizer, findings = repair(examined)
     if chat_template in ("auto", "training") and tokenizer.chat_template is None:
         set_chat_template(tokenizer, "ko_instruct")
-        logger.warning("%s has no chat template: installed 'ko_instruct'.", name_or_path)
+        logger.warning("%s has no chat template: installed 'ko_instruct'.", examined.tokenizer.name_or_path)
         findings = [replace(found, fixed=True) if found.code == "no_chat_template" else found for found in findings]
     elif chat_template not in ("auto", None):
         set_chat_template(tokenizer, chat_template)
