@@ -114,12 +114,17 @@ def refuse_what_runs_code(name_or_path: str | PathLike[str], *, trust_remote_cod
         raise InputError(remote_code(folder))
 
 
-def remote_code(name_or_path: object) -> str:
+def remote_code(what: object) -> str:
     """What to say of a model or tokenizer that comes with code of its own."""
     return (
-        f"{name_or_path} needs Python code that comes with it (auto_map in its config), which is not run unless asked "
-        "for. Read that code; then --trust_remote_code, or trust_remote_code=True, lets it run."
+        f"{what} needs Python code that comes with it (auto_map in its config), which is not run unless asked for. Read "
+        "that code; then --trust_remote_code, or trust_remote_code=True, lets it run."
     )
+
+
+def not_to_be_had(name: object, reason: str) -> OSError:
+    """What to raise where a model or tokenizer is neither here nor on the Hub, or the Hub is out of reach."""
+    return OSError(f"There is no folder {name} here, and as a repository of the Hub it is not to be had: {reason}")
 
 
 def read_adapter_config(path: str | PathLike[str]) -> PeftConfig:
@@ -216,10 +221,7 @@ def saying_which_model(name_or_path: str | PathLike[str], *, trust_remote_code: 
     except network_errors() as error:
         if Path(name_or_path).is_dir():
             raise
-        raise OSError(
-            f"There is no folder {name_or_path} here, and as a repository of the Hub it is not to be had: "
-            f"{' '.join(str(error).split())}"
-        ) from error
+        raise not_to_be_had(name_or_path, " ".join(str(error).split())) from error
 
 
 def load_base(

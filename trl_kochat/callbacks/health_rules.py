@@ -35,10 +35,10 @@ class Log:
     """Median length of an answer in the training rows, in tokens."""
     fp16: bool = False
     """Whether a gradient scaler is at work, which skips steps whose gradients overflow."""
-    step: int = 0
-    fired: set[str] = field(default_factory=set)
+    step: int = field(default=0, init=False)
+    fired: set[str] = field(default_factory=set, init=False)
     """Codes of rules that have spoken."""
-    _values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    _values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list), init=False)
 
     def add(self, entry: Mapping[str, Any]) -> None:
         self.step = entry.get("step", self.step)

@@ -59,7 +59,7 @@ def bytes_to_save(trainer: Trainer) -> tuple[int, int, int]:
     if strategy == "no":
         saves = 0
     elif strategy == "steps":
-        steps = args.max_steps if args.max_steps > 0 else count_steps(trainer)
+        steps = count_steps(trainer)
         every = args.save_steps if args.save_steps >= 1 else max(1, math.ceil(steps * args.save_steps))
         saves = math.ceil(steps / every)
     else:
@@ -68,8 +68,10 @@ def bytes_to_save(trainer: Trainer) -> tuple[int, int, int]:
 
 
 def count_steps(trainer: Trainer) -> int:
-    """Optimizer steps of a run whose length is given in epochs."""
+    """Optimizer steps of a run, whether its length is given in steps or in epochs."""
     args: Any = trainer.args
+    if args.max_steps > 0:
+        return args.max_steps
     rows = len(trainer.train_dataset) * getattr(args, "num_ppo_epochs", 1)  # type: ignore[arg-type]
     return math.ceil(
         args.num_train_epochs * rows / (args.train_batch_size * args.world_size * args.gradient_accumulation_steps)

@@ -26,7 +26,7 @@ _OF_LORA = ("r", "lora_alpha", "target_modules")
 def check_schedule(trainer: Trainer) -> None:
     """Print that the learning rate will not get to where it was set."""
     args = trainer.args
-    steps = args.max_steps if args.max_steps > 0 else count_steps(trainer)
+    steps = count_steps(trainer)
     warmup = args.get_warmup_steps(steps)
     if warmup >= steps:
         say(

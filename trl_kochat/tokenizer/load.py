@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import InputError, network_errors
 from ..findings import Finding
-from ..models import remote_code
+from ..models import not_to_be_had, remote_code
 from ..sample import embedded
 from ..text.shown import cut, shown
 from .examined import ExaminedTokenizer
@@ -118,10 +118,7 @@ def load_as_auto(name_or_path: str | PathLike[str], **kwargs: Any) -> PreTrained
         reason = f"{error} is missing" if isinstance(error, LookupError) else cut(" ".join(str(error).split()), 600)
         if not folder.is_dir():
             if isinstance(error, network_errors()):
-                raise OSError(
-                    f"There is no folder {name_or_path} here, and as a repository of the Hub it is not to be had: "
-                    f"{reason}"
-                ) from error
+                raise not_to_be_had(name_or_path, reason) from error
             raise InputError(f"The tokenizer of {name_or_path} cannot be loaded: {reason}") from error
         files = "" if (folder / "tokenizer.json").is_file() else " It holds no tokenizer.json."
         if (folder / "adapter_config.json").is_file():
