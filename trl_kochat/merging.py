@@ -17,7 +17,7 @@ from .errors import InputError
 from .measure.generate import load_generator
 from .measure.logps import response_logps
 from .measure.score import load_reward_model, score_completions
-from .models import read_adapter_config, saying_which_model
+from .models import read_adapter_config, saying_which_model, tokenizer_source
 from .report import write_card
 from .sample import SAMPLE_DIR, embedded
 from .tokenizer import load_tokenizer, save_hand_over, save_portable
@@ -77,8 +77,7 @@ def merge_adapter(
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise InputError(f"{output} exists and is not an empty folder; give another name, or remove it.")
     name, is_reward_model = _check(adapter, base, trust_remote_code)
-    source = adapter if (Path(adapter) / "tokenizer_config.json").is_file() else name
-    tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(tokenizer_source(adapter, name), trust_remote_code=trust_remote_code)
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as temporary:
         folder = Path(temporary) / "model"

@@ -143,6 +143,18 @@ def read_adapter_config(path: str | PathLike[str]) -> PeftConfig:
     return config
 
 
+def tokenizer_source(path: str | PathLike[str], base: str | PathLike[str] | None = None) -> str:
+    """Where the tokenizer of a model or an adapter lies: training saves one beside the adapter, with its template.
+
+    Args:
+        path (`str`): Folder, or repository id on the Hub.
+        base (`str`, *optional*): Base of the adapter; by default the one that the adapter names.
+    """
+    if (Path(path) / "tokenizer_config.json").is_file() or (base is None and not is_adapter(path)):
+        return str(path)
+    return embedded(base or read_adapter_config(path).base_model_name_or_path or "")
+
+
 def adapter_keys(path: str | PathLike[str]) -> list[str]:
     """Names of the tensors in an adapter's file; the weights themselves are not read."""
     weights = adapter_folder(path) / WEIGHTS

@@ -1,5 +1,7 @@
 """Rewards that need more than the text: a reference, ids, a reward model; and rewards of rewards."""
 
+import shutil
+
 import pytest
 from transformers import AutoTokenizer
 
@@ -8,6 +10,7 @@ from trl_kochat.errors import InputError
 from trl_kochat.measure.score import load_reward_model, score_completions
 from trl_kochat.rewards import combine, ends, gate, keyword, length, relevance, reward_model, right
 from trl_kochat.sample import embedded
+from trl_kochat.tokenizer import load_tokenizer, save_portable
 
 
 def test_an_answer_to_its_own_question_gets_more_than_one_to_another():
@@ -68,6 +71,17 @@ def test_a_reward_model_scores_as_score_completions_does(tokenizer):
     assert reward_model("tiny-ko-reward")(prompts, answers, None) == pytest.approx(expected, abs=1e-5)
     cut = reward_model("tiny-ko-reward", tokenizer)(prompts, answers, [[5, 6], [5, 6]])
     assert cut == pytest.approx(score_completions(model, tokenizer, prompts, answers, ended=[False] * 2), abs=1e-5)
+
+
+def test_a_reward_adapter_reads_with_the_tokenizer_that_was_saved_beside_it(tmp_path):
+    """It took that of the base, whose chat template may be another one than the adapter was trained with."""
+    shutil.copytree(embedded("tiny-ko-reward"), tmp_path, dirs_exist_ok=True)
+    own = load_tokenizer("tiny-ko", chat_template="koalpaca")
+    save_portable(own, tmp_path)
+    prompts, answers = ["오늘 미세먼지 어때?"] * 2, ["좋아요.", "똥멍청이"]
+    expected = score_completions(load_reward_model(tmp_path), own, prompts, answers)
+    assert reward_model(tmp_path)(prompts, answers, None) == pytest.approx(expected, abs=1e-5)
+    assert reward_model("tiny-ko-reward")(prompts, answers, None) != pytest.approx(expected, abs=1e-2)
 
 
 def nothing(prompts, completions, completion_ids=None, **columns):

@@ -28,9 +28,10 @@ class Candidate(NamedTuple):
 
     @property
     def tokenizer(self) -> str:
-        """Where its tokenizer lies: training saves one beside the adapter, with the template it trained with."""
-        beside = self.adapter is not None and (Path(self.adapter) / "tokenizer_config.json").is_file()
-        return self.adapter if beside and self.adapter is not None else self.base
+        """Where its tokenizer lies."""
+        from ..models import tokenizer_source
+
+        return self.base if self.adapter is None else tokenizer_source(self.adapter, self.base)
 
 
 def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,15 +124,13 @@ def load_scorer(
 ) -> tuple[Any, "PreTrainedTokenizerBase"]:
     """A reward model, an adapter or a whole one, and its tokenizer."""
     from ..measure.score import load_reward_model
-    from ..models import is_adapter, read_adapter_config
+    from ..models import tokenizer_source
     from ..tokenizer import load_tokenizer
 
     hide_progress_bars()
     trust: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
     model = load_reward_model(path, base=base, load_in_4bit=args.load_in_4bit, **trust)
-    adapter = path if base is not None or is_adapter(path) else None
-    named = base or (read_adapter_config(path).base_model_name_or_path if adapter else path)
-    return model, load_tokenizer(Candidate(path, str(named), adapter).tokenizer, **trust)
+    return model, load_tokenizer(tokenizer_source(path, base), **trust)
 
 
 def short_labels(names: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..encode import end_token_ids
 from ..measure.score import load_reward_model, score_completions
-from ..models import is_adapter, read_adapter_config
+from ..models import tokenizer_source
 from ..sample import embedded
 from ..tokenizer import load_tokenizer
 from .contract import Reward, answer_text
@@ -36,8 +36,7 @@ def reward_model(
     """
     path = embedded(folder)
     model = load_reward_model(path, load_in_4bit=load_in_4bit, **kwargs)
-    base = kwargs.get("base") or (read_adapter_config(path).base_model_name_or_path if is_adapter(path) else path)
-    own = load_tokenizer(embedded(str(base)))
+    own = load_tokenizer(tokenizer_source(path, kwargs.get("base")))
     end_ids = frozenset(end_token_ids(tokenizer)) if tokenizer is not None else frozenset()
 
     def reward(
