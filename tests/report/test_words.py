@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from trl_kochat.report import page
-from trl_kochat.report.curves import _ALL, _METHODS
+from trl_kochat.report.curves import known_plots
 from trl_kochat.report.measures import MEASURES
 from trl_kochat.report.words import both_or_same, korean
 
@@ -24,7 +24,12 @@ def called_with_text():
 
 
 LABELS = [one.label for one in MEASURES.values()]
-PLOTS = [text for plot in (*_METHODS, *_ALL) for text in (plot.title, plot.hint, *(one.label for one in plot.series))]
+PLOTS = [
+    text
+    for plots in known_plots().values()
+    for plot in plots
+    for text in (plot.title, plot.hint, *(one.label for one in plot.series))
+]
 
 
 @pytest.mark.parametrize("text", sorted({*called_with_text(), *LABELS, *filter(None, PLOTS)}))
@@ -38,7 +43,7 @@ def test_both_languages_have_the_same_places_to_fill_in():
 
 
 def test_nothing_is_translated_that_nobody_says():
-    said = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    said = "\n".join([path.read_text(encoding="utf-8") for path in SOURCES] + PLOTS)
     data = re.compile("right_|pairs in the right|right answers")
     unused = [text for text in korean() if text not in said and not data.match(text)]
     kinds = {"wrong fact", "other question", "evasive", "level", "unfinished", "long winded", "wrong language"}

@@ -4,14 +4,11 @@ The words stand in `templates/verdict.yaml`.
 """
 
 import locale
-from functools import cache
-from importlib.resources import files
 from typing import Any
-
-import yaml
 
 from .measures import FEWEST_ROWS, format_number, judged, measure
 from .record import RunRecord, is_number
+from .words import template_data
 
 
 # Bounds of ours: an answer that so many questions get, and shares below which there is something to look at.
@@ -22,11 +19,8 @@ MOST_SAID = 3
 _NOT_FOR = {"dpo": {"accuracy"}}
 
 
-@cache
 def _words() -> dict[str, Any]:
-    file = files(__package__ or "") / "templates" / "verdict.yaml"
-    words: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return words
+    return template_data("verdict.yaml")
 
 
 def verdict_of(record: RunRecord) -> dict[str, str]:

@@ -22,8 +22,13 @@ class Both(NamedTuple):
 
 
 @cache
+def template_data(name: str) -> dict[str, Any]:
+    """What a YAML file of `templates/` holds."""
+    return yaml.safe_load((files(__package__) / "templates" / name).read_text(encoding="utf-8"))
+
+
 def korean() -> dict[str, str]:
-    return yaml.safe_load((files(__package__) / "templates" / "korean.yaml").read_text(encoding="utf-8"))
+    return template_data("korean.yaml")
 
 
 def both(text: str, *values: Any) -> Both:
