@@ -110,7 +110,6 @@ def target_file(output: str) -> Path:
     Raises:
         ValueError: The name ends as another kind of data file does, or something is there already.
     """
-
     path = Path(output)
     if path.suffix in FORMATS:
         if path.exists():

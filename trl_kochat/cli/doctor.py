@@ -68,7 +68,6 @@ def _length(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-
     idle = [
         f"--{name}"
         for name in ("formatter", "columns", "max_length", "clean")
@@ -174,7 +173,6 @@ def _show(
     findings: list[Finding],
     about_rows: list[Finding],
 ) -> None:
-
     console = Console(highlight=False)
     console.print(Text(printable(model), style="bold"), soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -203,7 +201,6 @@ def _show(
 
 
 def _show_findings(console: Console, findings: list[Finding]) -> None:
-
     if not console.is_terminal:
         for finding in findings:
             state = "repaired" if finding.fixed else ""
@@ -223,7 +220,6 @@ def _show_findings(console: Console, findings: list[Finding]) -> None:
 
 
 def _verdict(findings: list[Finding]) -> Text:
-
     from ..tokenizer.special_tokens import counted
 
     open_errors = sum(finding.severity == "error" and not finding.fixed for finding in findings)

@@ -217,7 +217,6 @@ def show_answers(console: Console, answers: Mapping[str, "Generation"]) -> None:
 
 
 def answer_text(generation: "Generation") -> Text:
-
     return Text.assemble(
         printable(generation.text).strip() or "(nothing)",
         "\n",
@@ -226,7 +225,6 @@ def answer_text(generation: "Generation") -> Text:
 
 
 def show_summary(console: Console, answers: Mapping[str, Sequence["Generation"]]) -> None:
-
     table = Table(title="All prompts", title_justify="left")
     names = ("", "ended", "tokens", "repetition", "hanja", "latin")
     for name in names:

@@ -51,7 +51,6 @@ def compare(
     Args:
         sides: What the two are called.
     """
-
     numbers = [number for number, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a.text != b.text]
     asked, a, b = ([values[number] for number in numbers] for values in (prompts, ours, theirs))
     forward, backward = (judge(asked, a, b), judge(asked, b, a)) if asked else ([], [])

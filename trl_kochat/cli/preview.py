@@ -48,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-
     from ..tokenizer import load_tokenizer, tokenize_rows
 
     if args.n < 1:
@@ -67,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
 def _show_row(
     console: Console, tokenizer: "PreTrainedTokenizerBase", row: "TokenizedRow", name: str, max_length: int
 ) -> None:
-
     title = f"{name}  {row.type}  for {_TRAINERS[row.type]}"
     console.print(Rule(Text(title, style="bold"), align="left") if console.is_terminal else Text(f"== {title}"))
     start = row.completion_start
@@ -87,7 +85,6 @@ def _show_row(
 
 
 def _heading(name: str, rest: str) -> Text:
-
     return Text.assemble((name, "bold"), "  ", (rest, "dim"))
 
 
@@ -120,7 +117,6 @@ def _tokens(
     max_length: int,
 ) -> Text:
     """The text of `ids`, which follow `before`, token by token."""
-
     text = Text()
     position = len(before)
     bar = "" if console.is_terminal or not kind else "|"

@@ -53,7 +53,6 @@ def read_rows(source: str, args: argparse.Namespace, counts: RowCounts | None = 
     Raises:
         ValueError: There are no such rows, or no formatter for them.
     """
-
     raw = load_rows(source, encoding=args.encoding)
     rows = format_dataset(raw, args.formatter, columns=parse_columns(args.columns), counts=counts, check=False)
     return rows  # type: ignore[return-value]  # nothing is streamed

@@ -78,7 +78,6 @@ def read_pairs(path: str, encoding: str = "utf-8") -> list[tuple[Any, Any]]:
     Raises:
         ValueError: A row has no prompt or no completion.
     """
-
     pairs = []
     for number, row in enumerate(load_rows(path, encoding=encoding)):
         completions = row_completions(row)
