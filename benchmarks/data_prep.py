@@ -20,6 +20,7 @@ a formatter of ours mends the text: literal backslash-n, stray quotes.)
 import argparse
 import hashlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -49,6 +50,22 @@ TOOLS = {
     ],
 }
 SIDES = (*OURS, *TOOLS)
+
+
+class Start:
+    """When a worker's clock began."""
+
+    def __init__(self) -> None:
+        self._clock, self._cpu = time.perf_counter(), self._cpu_seconds()
+
+    def seconds(self) -> dict[str, float]:
+        """On the clock, and of the processor, where several threads count each and others of the machine do not."""
+        return {"seconds": time.perf_counter() - self._clock, "cpu_seconds": self._cpu_seconds() - self._cpu}
+
+    @staticmethod
+    def _cpu_seconds() -> float:
+        times = os.times()
+        return sum(times[:4])  # of this process and of those that it started
 
 
 # Workers. Nothing here imports this project before the side that is it.
@@ -156,19 +173,19 @@ def run_here(args: argparse.Namespace) -> dict[str, Any]:
         }
         keep = ("prompt", "completion") if args.kind == "sft" else ("prompt", "chosen", "rejected")
         trainer_ids(args, datasets.Dataset.from_list([{key: first[key] for key in keep}] * 2), tokenizer, None)
-    start = time.perf_counter()
+    start = Start()
     if args.worker == "course":
         ids = course_ids(plain_rows(args), tokenizer)
-        return {"seconds": time.perf_counter() - start, "rows": len(ids), "peak_bytes": peak_bytes()}
+        return {**start.seconds(), "rows": len(ids), "peak_bytes": peak_bytes()}
     processes = 2 if args.worker == "ours, 2 processes" else None
     rows = datasets.Dataset.from_list(plain_rows(args)) if args.worker == "trl" else our_rows(args)
     if args.worker in ("ours", "ours, 2 processes"):
         rows = tokenize_dataset(rows, tokenizer, num_proc=processes)
     made = trainer_ids(args, rows, tokenizer, processes)
-    seconds = time.perf_counter() - start
+    seconds = start.seconds()
     names = ("input_ids", "labels") if args.kind == "sft" else ("chosen_ids", "rejected_ids")
     digest = hashlib.sha256(json.dumps([made[name][:] for name in names]).encode()).hexdigest()
-    return {"seconds": seconds, "rows": len(made), "peak_bytes": peak_bytes(), "ids": digest}
+    return {**seconds, "rows": len(made), "peak_bytes": peak_bytes(), "ids": digest}
 
 
 def import_tool(name: str) -> None:
@@ -196,7 +213,7 @@ def run_axolotl(args: argparse.Namespace) -> dict[str, Any]:
         from axolotl.prompt_strategies.chat_template import ChatTemplatePrompter, ChatTemplateStrategy
     else:
         from axolotl.prompt_strategies.dpo.chat_template import default
-    start = time.perf_counter()
+    start = Start()
     rows = plain_rows(args)
     if args.kind == "sft":
         prompter = ChatTemplatePrompter(tokenizer, chat_template=tokenizer.chat_template, max_length=512)
@@ -205,7 +222,7 @@ def run_axolotl(args: argparse.Namespace) -> dict[str, Any]:
         )
         dataset = Dataset.from_list([{"messages": row["prompt"] + row["completion"]} for row in rows])
         made = dataset.map(strategy.tokenize_prompt, batched=True, remove_columns=dataset.column_names)
-        return {"seconds": time.perf_counter() - start, "rows": len(made), "peak_bytes": peak_bytes()}
+        return {**start.seconds(), "rows": len(made), "peak_bytes": peak_bytes()}
 
     from axolotl.utils.dict import DictDefault
 
@@ -217,7 +234,7 @@ def run_axolotl(args: argparse.Namespace) -> dict[str, Any]:
         return {f"{side}_ids": tokenizer(row["prompt"] + row[side]).input_ids for side in ("chosen", "rejected")}
 
     made = dataset.map(tokenized)
-    return {"seconds": time.perf_counter() - start, "rows": len(made), "peak_bytes": peak_bytes()}
+    return {**start.seconds(), "rows": len(made), "peak_bytes": peak_bytes()}
 
 
 def run_llamafactory(args: argparse.Namespace) -> dict[str, Any]:
@@ -230,7 +247,7 @@ def run_llamafactory(args: argparse.Namespace) -> dict[str, Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     template = TEMPLATES["alpaca"]
-    start = time.perf_counter()
+    start = Start()
     aligned = []
     for row in plain_rows(args):
         answers = row["completion"] if args.kind == "sft" else [row["chosen"][0], row["rejected"][0]]
@@ -240,7 +257,7 @@ def run_llamafactory(args: argparse.Namespace) -> dict[str, Any]:
     processor = processor_class(template, tokenizer, None, DataArguments(template="alpaca", cutoff_len=512))
     dataset = Dataset.from_list(aligned)
     made = dataset.map(processor.preprocess_dataset, batched=True, remove_columns=dataset.column_names)
-    return {"seconds": time.perf_counter() - start, "rows": len(made), "peak_bytes": peak_bytes()}
+    return {**start.seconds(), "rows": len(made), "peak_bytes": peak_bytes()}
 
 
 # The rounds
@@ -312,6 +329,7 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         **best,
         "rows_per_second": statistics.median(result["rows"] / result["seconds"] for result in results),
+        "rows_per_cpu_second": statistics.median(result["rows"] / result["cpu_seconds"] for result in results),
         "peak_bytes": statistics.median(result["peak_bytes"] for result in results),
     }
 
@@ -322,9 +340,10 @@ def show(figures: dict[str, Any], missing: dict[str, str]) -> None:
         row: list[Any] = [side]
         for kind in ("sft", "rm"):
             found = figures[kind].get(side)
-            row += [found["rows_per_second"], found["peak_bytes"] / 1e6] if found else [None, None]
+            names = ("rows_per_second", "rows_per_cpu_second")
+            row += [*(found[name] for name in names), found["peak_bytes"] / 1e6] if found else [None, None, None]
         table.append(row)
-    print_table(["", "SFT rows/s", "peak MB", "pairs/s", "peak MB"], table)
+    print_table(["", "SFT rows/s", "a cpu s", "peak MB", "pairs/s", "a cpu s", "peak MB"], table)
     for tool, reason in missing.items():
         print(f"  {tool}: {reason}")
 
