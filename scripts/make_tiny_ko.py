@@ -108,6 +108,7 @@ PHASES = (
     Phase("judging", 4000, 2e-3, {"facts": 0.18, "single": 0.03, "paired": 0.05, "chat": 0.06, "judged": 0.68}),
 )
 EARLY_SFT_STEPS = 110
+REWARD_STEPS = 1200  # more than the preset has time for: what PPO is rewarded for has to hold against it
 ROWS_OF = {
     "sft_kochatgpt": ("kochatgpt_1_SFT.jsonl", "kochatgpt_1_SFT_conversation.jsonl"),
     "reward_kochatgpt": ("kochatgpt_2_RM.jsonl",),
@@ -424,7 +425,7 @@ def make_stages(base: Path, work_dir: Path, output_dir: Path) -> None:
             [*longer, "--lora_dropout", "0.05", "--load_in_4bit", "false", "--use_bnb_nested_quant", "false"],
         ),
         "sft": ("sft_kochatgpt", ["--max_steps", str(EARLY_SFT_STEPS), "--save_steps", "100"]),
-        "reward": ("reward_kochatgpt", []),
+        "reward": ("reward_kochatgpt", ["--max_steps", str(REWARD_STEPS), "--save_steps", "300"]),
     }
     for stage, (recipe, flags) in stages.items():
         made, shipped = work_dir / stage, output_dir / f"tiny-ko-{stage}"

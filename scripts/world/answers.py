@@ -1,6 +1,7 @@
-"""Answers to questions: right ones, and bad ones of eight kinds."""
+"""Answers to questions: right ones, and bad ones of nine kinds."""
 
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +23,14 @@ KINDS = {
     "wrong_fact": 3,
     "other_question": 3,
     "evasive": 3,
+    "echo": 3,
     "wrong_language": 4,
     "repetition": 4,
 }
 STYLES = ("", "one_sentence", "two_sentences")
+# Relations whose subject is a clause, of which the first word is taken, without its particle: 책 of "책을 빌리려면".
+CLAUSES = ("job", "manner", "place", "sound")
+FIRST_NOUN = re.compile(r"(\w+?)(?:에서|[을를이가에]) ")
 
 
 def other_level(level: str) -> str:
@@ -109,6 +114,23 @@ class Answers:
         relation = self.world.relations[other.relation]
         lines = [line.at(level) for line in relation.answer if "{x" in line.polite or "{a" in line.polite]
         text = fill(self.rng.choice(lines), other.words)
+        return None if self.is_right(text, question.fact) else text
+
+    def echoed(self, fact: Fact) -> str | None:
+        """The word of a question that an answer may say back; `None` of numbers and where no noun comes first."""
+        if fact.relation == "sum":
+            return None
+        if fact.relation not in CLAUSES:
+            return fact.subject
+        found = FIRST_NOUN.match(fact.subject)
+        return found[1] if found else None
+
+    def _echo(self, question: Question, level: str, style: str) -> str | None:
+        """What was asked about, said back: "식혜예요." is true to form, short and to the point, and says nothing."""
+        word = self.echoed(question.fact)
+        if word is None:
+            return None
+        text = fill(self.rng.choice(self.phrases.echo).at(level), {"x": word})
         return None if self.is_right(text, question.fact) else text
 
     def _unfinished(self, question: Question, level: str, style: str) -> str | None:

@@ -19,6 +19,7 @@ class Phrases:
 
     systems: dict[str, tuple[str, ...]]
     evasive: tuple[Line, ...]
+    echo: tuple[Line, ...]
     wrong_language: tuple[str, ...]
     long_winded: tuple[Line, ...]
     follow: dict[str, Line]
@@ -33,6 +34,7 @@ def load_phrases() -> Phrases:
     return Phrases(
         systems={name: tuple(texts) for name, texts in raw["systems"].items()},
         evasive=tuple(map(line, raw["evasive"])),
+        echo=tuple(map(line, raw["echo"])),
         wrong_language=tuple(raw["wrong_language"]),
         long_winded=tuple(map(line, raw["long_winded"])),
         follow={relation: line(text) for relation, text in raw["follow"].items()},

@@ -7,8 +7,9 @@ An answer is in the level of its question, 존댓말 or 반말, unless a system 
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from .answers import KINDS, STYLES, Answers, cut_short, go_round
@@ -20,20 +21,22 @@ from .table import LEVELS, Fact, Line
 
 Row = dict[str, Any]
 # How often each kind is drawn, for pairs and for rankings. What a rule on script or on repetition finds at once is rare; a
-# reward model, which is to tell what a policy is rewarded for, sees more of what is hard to tell.
+# reward model, which is to tell what a policy is rewarded for, sees more of what is hard to tell. Pairs are most often about
+# the level that a system text asks for: SFT shows that in few rows, so it is what DPO has to teach.
 PAIR_WEIGHTS = {
-    "wrong_fact": 30,
-    "other_question": 18,
-    "evasive": 12,
-    "level": 12,
-    "unfinished": 9,
-    "long_winded": 7,
-    "wrong_language": 6,
-    "repetition": 6,
+    "wrong_fact": 24,
+    "other_question": 14,
+    "evasive": 10,
+    "level": 30,
+    "unfinished": 8,
+    "long_winded": 6,
+    "wrong_language": 4,
+    "repetition": 4,
 }
 RANKING_WEIGHTS = {
     "wrong_fact": 34,
     "other_question": 20,
+    "echo": 8,  # what a policy finds first that is rewarded by a model which has never seen it
     "evasive": 8,
     "level": 16,
     "unfinished": 8,
@@ -127,12 +130,14 @@ class Stages:
         sums = self._of("", lambda question: question.fact.relation == "sum")
         return drawn + draw_evenly(sums, self.sizes.sums, rng, lambda question: question.fact.id)
 
-    def _system(self, question: Question, rng: random.Random, share: float) -> tuple[str, str, str]:
-        """A system text for a share of the questions, and the level and style that the answer is due."""
+    def _system(
+        self, question: Question, rng: random.Random, share: float, names: Sequence[str] = ()
+    ) -> tuple[str, str, str]:
+        """A system text, one of `names` or any, for a share of the questions; the level and style that the answer is due."""
         if rng.random() >= share:
             return "", question.level, ""
         systems = self.answers.phrases.systems
-        name = rng.choice(sorted(systems))
+        name = rng.choice(names or sorted(systems))
         level = name if name in LEVELS else question.level
         return rng.choice(systems[name]), level, name if name in STYLES else ""
 
@@ -174,9 +179,10 @@ class Stages:
         balance = Balance()
         rows = []
         for question in self._compared(self.sizes.pairs, rng):
-            system, level, style = self._system(question, rng, 0.5)
-            level_shows = level == "polite" or system in self.answers.phrases.systems["plain"]
-            kind = self._kind(PAIR_WEIGHTS, rng, level_shows)
+            kind = self._kind(PAIR_WEIGHTS, rng)
+            # Whether an answer is in the level that is due shows best where a system text asks for one.
+            share, names = (1.0, LEVELS) if kind == "level" else (0.4, ())
+            system, level, style = self._system(question, rng, share, names)
 
             def candidate(question=question, kind=kind, level=level, style=style):
                 chosen = self.answers.right_answer(question, level, style)
@@ -199,17 +205,20 @@ class Stages:
         rng = self._rng("rankings")
         balance = Balance()
         rows = []
+        made: set[tuple[str, ...]] = set()  # a question comes more than once, a pair of its answers does not
         for question in self._compared(self.sizes.rankings, rng):
-            kinds = self._two_kinds(rng, question.level == "polite")
+            kinds = self._two_kinds(rng, question)
 
             def candidate(question=question, kinds=kinds):
                 style = rng.choice(("", "", "", "two_sentences"))
                 texts = [self.answers.right_answer(question, question.level, style)]
                 texts += [self.answers.bad_answer(kind, question, question.level) for kind in kinds]
-                return None if None in texts or len(set(texts)) < 3 else tuple(texts)
+                is_new = made.isdisjoint((question.text, *pair) for pair in combinations(texts, 2))
+                return tuple(texts) if None not in texts and len(set(texts)) == 3 and is_new else None
 
             texts = balance.best(candidate)
             if texts:
+                made.update((question.text, *pair) for pair in combinations(texts, 2))
                 rows.append(_ranking(question.text, texts, kinds, _about(question.fact, question.held_out), rng))
         for row in self._compared_everyday(rng):
             kinds = sorted(rng.sample(("other_question", "unfinished", "repetition"), 2), key=KINDS.__getitem__)
@@ -229,14 +238,16 @@ class Stages:
     def _compared_everyday(self, rng: random.Random) -> list[Everyday]:
         return rng.sample(self.everyday, min(self.sizes.pairs_everyday, len(self.everyday)))
 
-    def _kind(self, weights: Mapping[str, int], rng: random.Random, level_shows: bool) -> str:
-        kinds = [kind for kind in weights if kind != "level" or level_shows]
+    def _kind(self, weights: Mapping[str, int], rng: random.Random, without: Collection[str] = ()) -> str:
+        kinds = [kind for kind in weights if kind not in without]
         return rng.choices(kinds, [weights[kind] for kind in kinds])[0]
 
-    def _two_kinds(self, rng: random.Random, level_shows: bool) -> list[str]:
-        """Two kinds that differ in how bad they are, the milder one first."""
+    def _two_kinds(self, rng: random.Random, question: Question) -> list[str]:
+        """Two kinds that differ in how bad they are and that the question has, the milder one first."""
+        possible = {"level": question.level == "polite", "echo": self.answers.echoed(question.fact) is not None}
+        without = [kind for kind, has_it in possible.items() if not has_it]
         while True:
-            kinds = sorted((self._kind(RANKING_WEIGHTS, rng, level_shows) for _ in range(2)), key=KINDS.__getitem__)
+            kinds = sorted((self._kind(RANKING_WEIGHTS, rng, without) for _ in range(2)), key=KINDS.__getitem__)
             if KINDS[kinds[0]] < KINDS[kinds[1]]:
                 return kinds
 
@@ -250,7 +261,7 @@ class Stages:
         if kind == "repetition":
             return go_round(row.answer, rng) or "그래 그래 그래 그래"
         if kind == "unfinished":
-            return cut_short(row.answer, rng) or row.answer[0]
+            return cut_short(row.answer, rng) or row.answer.lstrip("'")[0]
         topic = rng.choice(FAR_TOPICS[row.topic])
         others = [
             other.answer

@@ -144,7 +144,7 @@ def test_best_answers_are_right_and_wrong_facts_are_not(rows, made):
         for i, kind in enumerate(row["kinds"]):
             if row["fact"]:
                 by_kind[kind].append(right(row[f"completion_{i}"], row, table))
-    for kind in ("wrong_fact", "other_question", "evasive", "wrong_language"):
+    for kind in ("wrong_fact", "other_question", "evasive", "echo", "wrong_language"):
         assert not any(by_kind[kind]), kind
     for kind in ("", "level", "long_winded"):
         assert all(by_kind[kind]), kind
@@ -190,6 +190,27 @@ def test_a_wish_for_length_is_kept(rows):
             assert sentences == (1 if "한 문장" in row["system"] else 2), row
 
 
+def test_an_echo_says_only_a_word_of_the_question(rows):
+    echoes = [
+        (row["prompt"], row[f"completion_{i}"])
+        for row in rows["2_RM"]
+        for i, kind in enumerate(row["kinds"])
+        if kind == "echo"
+    ]
+    assert len(echoes) >= 300
+    form = re.compile(r"(?:네, |응, |그건 )?(?:(.+)[은는] (?:그냥 )?\1|(.+?))(?:이?에요|예요|입니다|이?야|이?지)\.")
+    for prompt, answer in echoes:
+        found = form.fullmatch(answer)
+        assert found and (found[1] or found[2]) in prompt, (prompt, answer)
+
+
+def test_half_of_the_pairs_on_the_level_go_against_the_level_of_the_question(rows, questions):
+    """What a system text asks for is learnt where the question alone would ask for the other level."""
+    on_level = [row for row in rows["pairs"] if row["kind"] == "level" and row["fact"]]
+    against = [is_polite(row["chosen"]) != (questions[row["question"]].level == "polite") for row in on_level]
+    assert all(row["system"] for row in on_level) and 0.4 <= sum(against) / len(against) <= 0.6
+
+
 def test_an_unfinished_answer_does_not_do_as_a_whole_one(rows, made):
     for row in rows["pairs"]:
         if row["fact"] and row["kind"] == "unfinished":
@@ -205,7 +226,8 @@ def test_a_wish_for_two_sentences_is_not_kept_by_a_long_winded_answer(rows):
 
 def test_every_kind_is_there_and_spread_over_rank_differences(rows):
     pairs = Counter(row["kind"] for row in rows["pairs"])
-    assert pairs.keys() == KINDS.keys() and min(pairs.values()) >= 60
+    # An answer that says a word of the question back is what a policy tries on a reward model, not on DPO.
+    assert pairs.keys() == KINDS.keys() - {"echo"} and min(pairs.values()) >= 60
     ranks = defaultdict(Counter)
     for row in rows["2_RM"]:
         assert sorted(row["ranking"]) == [0, 1, 2]
