@@ -65,6 +65,11 @@ def test_a_letter_of_broken_bytes_is_no_hangul():
     assert (shares.hangul, shares.other) == (0.5, 0.5)
 
 
+def test_a_control_character_is_out_of_place_where_it_is_no_white_space():
+    assert script_shares("\x1d한").other == 0.5
+    assert script_shares("한\n글\t이\r\n에\u2028요").other == 0
+
+
 @pytest.mark.parametrize(
     "text",
     [

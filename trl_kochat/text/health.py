@@ -49,10 +49,10 @@ class ScriptShares(NamedTuple):
 
 
 # A letter by its Unicode script. The marks that draw out or voice a kana are common to both kana scripts; Roman numerals
-# (Ⅲ) are numbers here. U+FFFD is what is left of a letter whose bytes are not whole.
+# (Ⅲ) are numbers here. U+FFFD is what is left of a letter whose bytes are not whole; nobody writes control characters.
 _LETTER = regex.compile(
     r"(?P<hangul>\p{Script=Hangul})|(?P<han>\p{Script=Han})|(?P<kana>[\p{Script=Hiragana}\p{Script=Katakana}ーｰﾞﾟ])"
-    r"|(?P<latin>(?!\p{Nl})\p{Script=Latin})|(?P<other>[\p{L}\ufffd])"
+    r"|(?P<latin>(?!\p{Nl})\p{Script=Latin})|(?P<other>[\p{L}\ufffd]|[^\P{Cc}\t\n\v\f\r\x85])"
 )
 
 
@@ -60,7 +60,7 @@ def script_shares(text: str) -> ScriptShares:
     """Share of Hangul, Han, Latin, kana and other scripts among the letters that stand in running prose.
 
     Code, addresses and glosses are left out: they are where foreign script belongs. Digits, punctuation and emoji
-    have no script; broken bytes (U+FFFD) are of another. A plain `AI` or `km` counts as Latin.
+    have no script; broken bytes (U+FFFD) and control characters are of another. A plain `AI` or `km` counts as Latin.
 
     >>> script_shares("오늘 天氣 good")
     ScriptShares(hangul=0.25, han=0.25, latin=0.5, kana=0.0, other=0.0)
