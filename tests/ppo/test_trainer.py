@@ -321,6 +321,14 @@ def test_bf16_and_gradient_checkpointing_keep_the_first_ratio_and_the_losses(fol
     assert runs[0] == runs[1]
 
 
+def dtypes_read(modules):
+    """Fills while the modules run."""
+    read = set()
+    for module in modules:
+        module.register_forward_pre_hook(lambda _, given: read.add(given[0].dtype))
+    return read
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("bits", [4, 16])
 def test_adapters_read_their_input_in_bf16_and_learn_the_same(folders, tmp_path, monkeypatch, bits, checkpointing):
@@ -329,14 +337,14 @@ def test_adapters_read_their_input_in_bf16_and_learn_the_same(folders, tmp_path,
     runs = []
     for uncast in (False, True):
         if not uncast:
-            monkeypatch.setattr("trl_kochat.ppo.experience.disable_input_dtype_casting", lambda *_, **__: nullcontext())
+            monkeypatch.setattr(
+                "trl_kochat.ppo.experience.disable_input_dtype_casting", lambda *_, **__: nullcontext()
+            )
         kwargs = dict(bf16=True, gradient_checkpointing=checkpointing, model_init_kwargs={"dtype": "bfloat16"})
         quantized = dict(quantization_config=BitsAndBytesConfig(**load)) if bits == 4 else {}
         ppo = trainer(tmp_path, folders["reward"], model=folders["base"], **kwargs, **quantized)
-        read = set()
-        for name, module in ppo.model.named_modules():
-            if "lora_A." in name:
-                module.register_forward_pre_hook(lambda _, given: read.add(given[0].dtype))
+        adapters = [module for name, module in ppo.model.named_modules() if "lora_A." in name]
+        read = dtypes_read(adapters)
         ppo.train()
         assert read == {torch.bfloat16 if uncast else torch.float32}
         runs.append(updates(ppo))
