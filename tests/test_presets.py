@@ -55,7 +55,7 @@ def test_ppo_earns_reward_with_answers_that_are_right(folder):
         folder, "ppo_kochatgpt", "--sft_adapter", "tiny-ko-sft", "--reward_adapter", "tiny-ko-reward"
     )
     assert after["reward"] > before["reward"] and after["kl"] < 10
-    assert after["right"] >= min(before["right"] + 0.2, 0.9)
+    assert after["right"] >= before["right"] + 0.2
     assert_answers_differ(before, after)
 
 
@@ -76,6 +76,6 @@ def test_kto_makes_good_answers_likelier_and_forgets_nothing(folder):
 
 def test_dpo_prefers_what_people_prefer_and_forgets_nothing(folder):
     before, after = measures(folder, "dpo_orca")
-    assert after["preferred"] >= min(before["preferred"] + 0.1, 0.88) and after["accuracy"] >= 0.75
-    assert after["right"] >= before["right"] - 0.02 and after["speech_level"] >= 0.9
+    assert round(after["preferred"] - before["preferred"], 2) >= 0.1 and after["accuracy"] >= 0.75
+    assert after["right"] >= before["right"] - 0.02 and after["speech_level"] >= 0.95
     assert_answers_differ(before, after)
