@@ -104,7 +104,7 @@ class Runs:
             else:
                 arguments += ["--lora_dropout", "0", "--lora_alpha", "16"]
             # Groups of like length are drawn by a process's batch; entropy is logged as a mean over its rows by itself.
-            if recipe in ("sft_kochatgpt", "reward_kochatgpt"):
+            if recipe in ("sft_kochatgpt", "reward_kochatgpt", "dpo_orca"):
                 arguments += ["--train_sampling_strategy", "random"]
             if recipe == "dpo_orca":  # the likelihood is a mean over the tokens of each process by itself
                 arguments += ["--loss_weights", "1.0", "0.05"]
