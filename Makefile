@@ -65,7 +65,7 @@ AGREE ?=
 real-ko: install
 	$(BIN)/python scripts/real_ko.py --chatbot_data $(CHATBOT_DATA) $(if $(filter yes,$(AGREE)),--agree)
 
-# Train the embedded models again, some 110 minutes on one core. TEXT_DIR=folder takes local copies of the public texts.
+# Train the embedded models again, some two hours on one core. TEXT_DIR=folder takes local copies of the public texts.
 tiny-ko: install
 	$(BIN)/python -m scripts.make_tiny_ko $(if $(TEXT_DIR),--text_dir $(TEXT_DIR))
 

@@ -10,7 +10,7 @@
 3. `tiny-ko-chat`: `tiny-ko` after a longer run of the SFT recipe, as one model; DPO starts from a model that answers.
 4. `tiny-ko-sft` and `tiny-ko-reward`, adapters for PPO. The first is stopped early, so that PPO has something to do.
 
-On one core the base takes an hour and a half, the others a quarter of an hour.
+On one core the base takes an hour and a half, the others twenty minutes.
 
 A run that was stopped goes on: with the base's last checkpoint, or the stage that is not there yet.
 """

@@ -18,6 +18,7 @@ from trl_kochat.measure.score import load_reward_model
 from trl_kochat.merging import merge_adapter
 from trl_kochat.models import adapter_folder, attach_adapter, load_base, refuse_what_runs_code
 from trl_kochat.recipes import dpo_orca, grpo_korean, kto_pairs, ppo_kochatgpt, reward_kochatgpt, sft_kochatgpt
+from trl_kochat.rewards import reward_model
 
 
 class Trap:
@@ -204,6 +205,14 @@ def test_ppo_runs_code_of_policy_reward_model_and_tokenizer_when_it_is_told_to(w
         ppo(policy, str(working / "reward"), trust_remote_code=True)
         with pytest.raises(ValueError, match="trust_remote_code"):
             ppo(policy, str(working / "reward"))
+
+
+def test_a_reward_model_as_a_function_runs_code_of_model_and_tokenizer_when_it_is_told_to(working):
+    with_tokenizer_code(working / "model")
+    reward = reward_model(working / "reward", trust_remote_code=True)
+    assert len(reward(prompts=["안녕?"], completions=["네"])) == 1
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        reward_model(working / "reward")
 
 
 @pytest.mark.parametrize("command", ["generate", "score", "merge"])

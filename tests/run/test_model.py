@@ -13,6 +13,16 @@ def parsed(*argv):
     return parse("some_recipe", DPOConfig, ["--model_name_or_path", "tiny", "--dataset_name", "rows", *argv])
 
 
+@pytest.mark.parametrize(
+    ("given", "targets"), [("q_proj", {"q_proj"}), ("all-linear", "all-linear"), (r".*\.q_proj", r".*\.q_proj")]
+)
+def test_one_name_of_modules_is_a_name_and_no_pattern(given, targets):
+    """TRL makes a text of a list of one, and PEFT holds a text against whole paths, of which none is `q_proj`."""
+    run = parsed("--use_peft", "--lora_target_modules", given)
+    _, peft = model_arguments(run.model_args, run.config)
+    assert peft.target_modules == targets
+
+
 def test_4bit_lora_arguments_reach_trl():
     argv = [
         "--load_in_4bit",

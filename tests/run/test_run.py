@@ -86,6 +86,10 @@ def test_lora_modules_that_are_not_there_at_all_are_an_error(dry_run, monkeypatc
         dry_run("--lora_target_modules", "c_attn")
 
 
+def test_lora_on_modules_of_one_name(dry_run):
+    dry_run("--lora_target_modules", "q_proj")
+
+
 def test_rows_that_leave_nothing_to_train_on_or_to_measure_stop_the_run(dry_run, monkeypatch, tmp_path):
     row = {"prompt": "질문", "completion": "답", "completion_0": "가", "completion_1": "나", "ranking": [0, 1]}
     row |= {"question": "질문", "system": "", "chosen": "가", "rejected": "나"}

@@ -36,7 +36,8 @@ def reward_model(
     """
     path = embedded(folder)
     model = load_reward_model(path, load_in_4bit=load_in_4bit, **kwargs)
-    own = load_tokenizer(tokenizer_source(path, kwargs.get("base")))
+    trust = {"trust_remote_code": kwargs.get("trust_remote_code", False)}
+    own = load_tokenizer(tokenizer_source(path, kwargs.get("base")), **trust)
     end_ids = frozenset(end_token_ids(tokenizer)) if tokenizer is not None else frozenset()
 
     def reward(

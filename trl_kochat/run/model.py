@@ -30,7 +30,13 @@ def model_arguments(model_args: ModelConfig, config: Any) -> tuple[BitsAndBytesC
     }
     init_kwargs = {**given, **(getattr(config, "model_init_kwargs", None) or {})}
     config.model_init_kwargs = {key: value for key, value in init_kwargs.items() if value is not None}
-    return get_quantization_config(model_args), get_peft_config(model_args)
+    peft_config = get_peft_config(model_args)
+    targets = getattr(peft_config, "target_modules", None)
+    if (
+        isinstance(targets, str) and targets.isidentifier()
+    ):  # of one name TRL makes a text, which PEFT takes for a pattern
+        peft_config.target_modules = {targets}
+    return get_quantization_config(model_args), peft_config
 
 
 def refuse_lora_settings(given: Collection[str], model_args: ModelConfig, adapters: str) -> None:
