@@ -14,7 +14,7 @@ def parsed(*argv):
 
 
 @pytest.mark.parametrize(
-    ("given", "targets"), [("q_proj", {"q_proj"}), ("all-linear", "all-linear"), (r".*\.q_proj", r".*\.q_proj")]
+    ("given", "targets"), [("q_proj", ["q_proj"]), ("all-linear", "all-linear"), (r".*\.q_proj", r".*\.q_proj")]
 )
 def test_one_name_of_modules_is_a_name_and_no_pattern(given, targets):
     """TRL makes a text of a list of one, and PEFT holds a text against whole paths, of which none is `q_proj`."""

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
-from peft import PeftConfig
+from peft import LoraConfig, PeftConfig
 from transformers import BitsAndBytesConfig
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
@@ -31,11 +31,10 @@ def model_arguments(model_args: ModelConfig, config: Any) -> tuple[BitsAndBytesC
     init_kwargs = {**given, **(getattr(config, "model_init_kwargs", None) or {})}
     config.model_init_kwargs = {key: value for key, value in init_kwargs.items() if value is not None}
     peft_config = get_peft_config(model_args)
-    targets = getattr(peft_config, "target_modules", None)
-    if (
-        isinstance(targets, str) and targets.isidentifier()
-    ):  # of one name TRL makes a text, which PEFT takes for a pattern
-        peft_config.target_modules = {targets}
+    if isinstance(peft_config, LoraConfig):
+        targets = peft_config.target_modules
+        if isinstance(targets, str) and targets.isidentifier():  # TRL's text of one name: PEFT takes it for a pattern
+            peft_config.target_modules = [targets]
     return get_quantization_config(model_args), peft_config
 
 
