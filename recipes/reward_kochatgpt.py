@@ -16,6 +16,7 @@ if __name__ == "__main__":
 import trl
 
 from trl_kochat import KoreanSamplesCallback, Run, measure
+from trl_kochat.data.ranking import RankingArguments
 from trl_kochat.measure.score import score_completions
 from trl_kochat.processes import say
 
@@ -33,7 +34,7 @@ DESCRIPTIONS = [
 
 
 def main(argv: list[str] | None = None) -> None:
-    run = Run("reward_kochatgpt", trl.RewardConfig, argv)
+    run = Run("reward_kochatgpt", trl.RewardConfig, argv, extra_arguments=RankingArguments)
     _, held_out = run.rows("kochatgpt_rm")
     trainer = trl.RewardTrainer(**run.trainer_arguments)
     samples = KoreanSamplesCallback(held_out.select(range(min(8, len(held_out)))))

@@ -425,7 +425,20 @@ def make_stages(base: Path, work_dir: Path, output_dir: Path) -> None:
             [*longer, "--lora_dropout", "0.05", "--load_in_4bit", "false", "--use_bnb_nested_quant", "false"],
         ),
         "sft": ("sft_kochatgpt", ["--max_steps", str(EARLY_SFT_STEPS), "--save_steps", "100"]),
-        "reward": ("reward_kochatgpt", ["--max_steps", str(REWARD_STEPS), "--save_steps", "300"]),
+        # Pairs in random order and a smaller rate: of those tried, what a policy finds least ways around.
+        "reward": (
+            "reward_kochatgpt",
+            [
+                "--whole_rankings",
+                "false",
+                "--learning_rate",
+                "7e-4",
+                "--max_steps",
+                str(REWARD_STEPS),
+                "--save_steps",
+                "300",
+            ],
+        ),
     }
     for stage, (recipe, flags) in stages.items():
         made, shipped = work_dir / stage, output_dir / f"tiny-ko-{stage}"

@@ -1,6 +1,7 @@
 """`Run`: what every recipe does beside its trainer."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from tests.run.test_checks import finding
 from tests.run.test_room import pretend_free
 from trl_kochat.errors import InputError
-from trl_kochat.recipes import ppo_kochatgpt, sft_kochatgpt
+from trl_kochat.recipes import ppo_kochatgpt, reward_kochatgpt, sft_kochatgpt
 from trl_kochat.run import checks
 from trl_kochat.run import run as run_module
 
@@ -49,6 +50,13 @@ def test_a_dry_run_checks_what_it_has_built(dry_run, monkeypatch):
     pretend_free(monkeypatch, 2**20)
     with pytest.raises(ValueError, match="1 MiB free, and the model with 2 checkpoints takes about"):
         dry_run("--accept_findings", "no_eos")
+
+
+def test_a_reward_model_trains_on_whole_rankings_unless_it_is_told_otherwise(dry_run, capsys):
+    dry_run(recipe=reward_kochatgpt)
+    assert re.search(r"4,1\d\d rankings of 12,5\d\d pairs to train on", capsys.readouterr().out)
+    dry_run("--whole_rankings", "false", recipe=reward_kochatgpt)
+    assert "rankings of" not in capsys.readouterr().out
 
 
 def write_rows(path, damaged, number=40):

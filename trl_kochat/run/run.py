@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 from ..callbacks import HealthGuardCallback, InterruptCallback, KoreanSamplesCallback, RunReportCallback
 from ..callbacks.length_groups import group_by_length, sort_held_out_pairs
 from ..callbacks.progress import ProgressLineCallback
+from ..callbacks.rankings import batch_whole_rankings
 from ..data import RowCounts, split_by_prompt
 from ..data.health import check_leaks, check_rows, clean_rows
 from ..data.split import held_out_reasons
@@ -230,8 +231,10 @@ class Run:
         feed_in_one_block(trainer.model)
         score_labelled_positions(trainer)
         group_by_length(trainer)
-        sort_held_out_pairs(trainer)
         rows = row_summary(self._counts, self._train, self._held_out, trainer)
+        if getattr(self.arguments, "whole_rankings", True):
+            batch_whole_rankings(trainer)
+        sort_held_out_pairs(trainer)
         tokenizer, findings = self._loaded_tokenizer
         check_schedule(trainer)
         check_positions(trainer)

@@ -18,7 +18,15 @@ from .room import count_steps
 
 FILE = "run_settings.json"
 # With another of these a resumed run would be neither the old run nor a new one.
-_OF_ARGUMENTS = ("dataset_name", "formatter", "clean", "chat_template", "eval_fraction", "split_seed")
+_OF_ARGUMENTS = (
+    "dataset_name",
+    "formatter",
+    "clean",
+    "chat_template",
+    "eval_fraction",
+    "split_seed",
+    "whole_rankings",
+)
 _OF_CONFIG = ("learning_rate", "lr_scheduler_type", "optim", "seed", "max_length")
 _OF_LORA = ("r", "lora_alpha", "target_modules")
 
@@ -63,7 +71,7 @@ def settings_of_run(
     lora = policy.peft_config[policy.active_adapter].to_dict() if isinstance(policy, PeftModel) else {}
     return {
         "model": Path(str(model_args.model_name_or_path)).name,
-        **{name: getattr(arguments, name) for name in _OF_ARGUMENTS},
+        **{name: getattr(arguments, name) for name in _OF_ARGUMENTS if hasattr(arguments, name)},
         **{name: _plain(getattr(config, name)) for name in _OF_CONFIG if hasattr(config, name)},
         **{f"LoRA {name}": _plain(lora[name]) for name in _OF_LORA if name in lora},
         "rows of a step": config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size,

@@ -1,0 +1,102 @@
+"""A reward model on whole rankings."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset, concatenate_datasets
+from torch import nn
+from transformers import Trainer
+
+from ..encode import row_lengths
+from ..processes import say
+
+
+def batch_whole_rankings(trainer: Trainer) -> None:
+    """Make each ranking one element of a batch and score each of its answers once, in place.
+
+    A ranking of K answers gives up to K (K - 1) / 2 pairs, in which each answer stands K - 1 times. InstructGPT puts
+    them into one batch, so that an answer takes one pass through the model instead of K - 1, and warns that they make the
+    model overfit where they are shuffled (https://huggingface.co/papers/2203.02155, section 3.5). The loss of each pair
+    is TRL's, and `per_device_train_batch_size` counts rankings. Pairs of no ranking stay elements of their own.
+
+    Args:
+        trainer ([`~transformers.Trainer`]): Before `train()`; changed where it is a `RewardTrainer` on rankings.
+    """
+    pairs: list[Any] = [trainer.train_dataset, trainer.eval_dataset]
+    if not all(isinstance(side, Dataset) and _scored_whole(set(side.column_names)) for side in pairs):
+        return
+    assert isinstance(trainer.model, nn.Module)
+    rankings = [whole_rankings(side["chosen_ids"], side["rejected_ids"]) for side in pairs]
+    if sum(map(len, rankings)) == sum(map(len, pairs)):
+        return
+    say(
+        f"{len(rankings[0]):,} rankings of {len(pairs[0]):,} pairs to train on: a batch is of whole rankings, and each "
+        "answer goes through the model once."
+    )
+    length = trainer.args.length_column_name
+    trainer.train_dataset = _elements(pairs[0], rankings[0], length)
+    held_out = _elements(pairs[1], rankings[1], length, first=len(pairs[0]))
+    # Evaluated in their order: by length, their batches hold little padding.
+    trainer.eval_dataset = held_out.select(sorted(range(len(held_out)), key=list(held_out[length]).__getitem__))
+    trainer.data_collator = _of_pairs(concatenate_datasets(pairs), trainer.data_collator)
+    trainer.args.remove_unused_columns = False  # the model knows no numbers of pairs
+    _EachAnswerOnce().watch(trainer.model)
+
+
+def _scored_whole(columns: set[str]) -> bool:
+    """Whether rows are a reward model's pairs, which hold their prompt; it is apart in DPO's."""
+    return {"chosen_ids", "rejected_ids"} <= columns and "prompt_ids" not in columns
+
+
+def whole_rankings(chosen: Iterable[Sequence[int]], rejected: Iterable[Sequence[int]]) -> list[list[int]]:
+    """Numbers of the pairs of each ranking: those that follow each other and share an answer.
+
+    >>> whole_rankings([[1], [1], [2], [4], [1]], [[2], [3], [3], [5], [6]])
+    [[0, 1, 2], [3], [4]]
+    """
+    rankings: list[list[int]] = []
+    before: set[tuple[int, ...]] = set()
+    for number, pair in enumerate(zip(chosen, rejected, strict=True)):
+        answers = {tuple(ids) for ids in pair}
+        if answers & before:
+            rankings[-1].append(number)
+        else:
+            rankings.append([number])
+        before = answers
+    return rankings
+
+
+def _elements(pairs: Dataset, rankings: list[list[int]], length_column: str, *, first: int = 0) -> Dataset:
+    """A row for each ranking with the numbers of its pairs, which count from `first`, and its longest answer's length."""
+    lengths = row_lengths(pairs)
+    longest = [max(lengths[number] for number in ranking) for ranking in rankings]
+    numbers = [[first + number for number in ranking] for ranking in rankings]
+    return Dataset.from_dict({"pairs": numbers, length_column: longest})
+
+
+def _of_pairs(pairs: Dataset, collate: Callable[[list[Any]], Any]) -> Callable[[list[dict[str, Any]]], Any]:
+    def collated(rows: list[dict[str, Any]]) -> Any:
+        return collate([pairs[number] for row in rows for number in row["pairs"]])
+
+    return collated
+
+
+class _EachAnswerOnce:
+    """Hooks of a model that scores B sequences of T tokens: those that are the same go through it once."""
+
+    _places: torch.Tensor | None = None  # (B,): which of those scored each is
+
+    def watch(self, model: nn.Module) -> None:
+        model.register_forward_pre_hook(self._before, with_kwargs=True)
+        model.register_forward_hook(self._after)
+
+    def _before(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        # With the mask, since padding may be of the token that ends an answer.
+        batch = torch.cat([kwargs["input_ids"], kwargs["attention_mask"]], dim=1)  # (B, 2T)
+        once, self._places = batch.unique(dim=0, return_inverse=True)
+        ids, mask = once.chunk(2, dim=1)
+        return args, {**kwargs, "input_ids": ids, "attention_mask": mask}
+
+    def _after(self, model: nn.Module, args: Any, output: Any) -> None:
+        output.logits = output.logits[self._places]
