@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
 from trl_kochat import format_dataset
-from trl_kochat.callbacks.rankings import batch_whole_rankings, whole_rankings
+from trl_kochat.callbacks.rankings import batch_whole_rankings
 from trl_kochat.encode import tokenize_dataset
+from trl_kochat.encode.rankings import whole_rankings
 
 from ..tiny_lm import tiny_llama, tiny_reward_model, tiny_tokenizer
 from .training import quiet
@@ -125,7 +126,7 @@ def test_rankings_are_found_again_among_their_pairs(ranks):
     if not pairs:
         return
     ids = tokenize_dataset(pairs, tiny_tokenizer())
-    found = whole_rankings(ids["chosen_ids"], ids["rejected_ids"])
+    found = whole_rankings(ids)
     assert [number for group in found for number in group] == list(range(len(pairs)))
     assert [len({pairs[number]["prompt_id"] for number in group}) for group in found] == [1] * len(found)
     assert len(found) == len(set(pairs["prompt_id"]))

@@ -1,6 +1,6 @@
 """A reward model on whole rankings."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import nn
 from transformers import Trainer
 
 from ..encode import row_lengths
+from ..encode.rankings import whole_rankings
 from ..processes import say
 
 
@@ -24,11 +25,11 @@ def batch_whole_rankings(trainer: Trainer) -> None:
         trainer ([`~transformers.Trainer`]): Before `train()`; changed where it is a `RewardTrainer` on rankings.
     """
     pairs: list[Any] = [trainer.train_dataset, trainer.eval_dataset]
-    if not all(isinstance(side, Dataset) and _scored_whole(set(side.column_names)) for side in pairs):
+    if not all(isinstance(side, Dataset) for side in pairs):
         return
     assert isinstance(trainer.model, nn.Module)
-    rankings = [whole_rankings(side["chosen_ids"], side["rejected_ids"]) for side in pairs]
-    if sum(map(len, rankings)) == sum(map(len, pairs)):
+    rankings = [whole_rankings(side) for side in pairs]
+    if not all(rankings) or sum(map(len, rankings)) == sum(map(len, pairs)):
         return
     say(
         f"{len(rankings[0]):,} rankings of {len(pairs[0]):,} pairs to train on: a batch is of whole rankings, and each "
@@ -42,29 +43,6 @@ def batch_whole_rankings(trainer: Trainer) -> None:
     trainer.data_collator = _of_pairs(concatenate_datasets(pairs), trainer.data_collator)
     trainer.args.remove_unused_columns = False  # the model knows no numbers of pairs
     _EachAnswerOnce().watch(trainer.model)
-
-
-def _scored_whole(columns: set[str]) -> bool:
-    """Whether rows are a reward model's pairs, which hold their prompt; it is apart in DPO's."""
-    return {"chosen_ids", "rejected_ids"} <= columns and "prompt_ids" not in columns
-
-
-def whole_rankings(chosen: Iterable[Sequence[int]], rejected: Iterable[Sequence[int]]) -> list[list[int]]:
-    """Numbers of the pairs of each ranking: those that follow each other and share an answer.
-
-    >>> whole_rankings([[1], [1], [2], [4], [1]], [[2], [3], [3], [5], [6]])
-    [[0, 1, 2], [3], [4]]
-    """
-    rankings: list[list[int]] = []
-    before: set[tuple[int, ...]] = set()
-    for number, pair in enumerate(zip(chosen, rejected, strict=True)):
-        answers = {tuple(ids) for ids in pair}
-        if answers & before:
-            rankings[-1].append(number)
-        else:
-            rankings.append([number])
-        before = answers
-    return rankings
 
 
 def _elements(pairs: Dataset, rankings: list[list[int]], length_column: str, *, first: int = 0) -> Dataset:
