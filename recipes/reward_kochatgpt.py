@@ -16,9 +16,9 @@ if __name__ == "__main__":
 import trl
 
 from trl_kochat import KoreanSamplesCallback, Run, measure
-from trl_kochat.data.ranking import RankingArguments
 from trl_kochat.measure.score import score_completions
 from trl_kochat.processes import say
+from trl_kochat.run.arguments import RankingArguments
 
 
 # The course ends by scoring a rude sentence and three descriptions of AI, each longer and better than the one before.

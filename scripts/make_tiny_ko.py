@@ -418,6 +418,7 @@ def run_recipe(name: str, base: Path, rows: list[Path], output_dir: Path, *flags
 def make_stages(base: Path, work_dir: Path, output_dir: Path) -> None:
     """What SFT and the reward model make of the base: one model, and two adapters for PPO."""
     longer = ["--max_steps", "1000", "--save_steps", "250"]
+    shuffled = ["--whole_rankings", "false"]  # and a smaller rate: on these rows a policy found fewest ways around it
     stages = {
         # Trained in the precision that the merged model is stored in, not on 4-bit weights.
         "chat": (
@@ -425,19 +426,9 @@ def make_stages(base: Path, work_dir: Path, output_dir: Path) -> None:
             [*longer, "--lora_dropout", "0.05", "--load_in_4bit", "false", "--use_bnb_nested_quant", "false"],
         ),
         "sft": ("sft_kochatgpt", ["--max_steps", str(EARLY_SFT_STEPS), "--save_steps", "100"]),
-        # Pairs in random order and a smaller rate: of those tried, what a policy finds least ways around.
         "reward": (
             "reward_kochatgpt",
-            [
-                "--whole_rankings",
-                "false",
-                "--learning_rate",
-                "7e-4",
-                "--max_steps",
-                str(REWARD_STEPS),
-                "--save_steps",
-                "300",
-            ],
+            [*shuffled, "--learning_rate", "7e-4", "--max_steps", str(REWARD_STEPS), "--save_steps", "300"],
         ),
     }
     for stage, (recipe, flags) in stages.items():

@@ -35,7 +35,7 @@ def assert_answers_differ(before, after):
 def test_sft_teaches_a_model_that_does_not_answer_to_answer(folder):
     before, after = measures(folder, "sft_kochatgpt")
     assert before["right"] <= 0.1
-    assert after["right_asked_otherwise"] >= 0.8 and after["right_new_way"] >= 0.6 and after["right_only_read"] >= 0.3
+    assert after["right_asked_otherwise"] >= 0.85 and after["right_new_way"] >= 0.6 and after["right_only_read"] >= 0.3
     assert after["own_answer"] >= 0.8 and after["eos_rate"] >= 0.95 and after["speech_level"] >= 0.9
     assert_answers_differ(before, after)
 

@@ -96,6 +96,19 @@ def test_sequences_that_differ_in_their_mask_alone_are_scored_apart(tmp_path):
     assert scored == [3]
 
 
+def test_a_model_that_was_trained_so_can_be_called_in_any_way(tmp_path):
+    trainer = reward_trainer(tmp_path, [ranking(0)])
+    ids = torch.tensor([[5, 6, 7], [5, 6, 7]])
+    rest = {"attention_mask": torch.ones_like(ids), "position_ids": torch.tensor([[0, 1, 2], [3, 4, 5]])}
+    calls = [((ids,), {}), ((), {"input_ids": ids}), ((), {"input_ids": ids, **rest})]
+    trainer.model.eval()
+    with torch.no_grad():
+        before = [trainer.model(*args, **kwargs).logits for args, kwargs in calls]
+        batch_whole_rankings(trainer)
+        for (args, kwargs), logits in zip(calls, before, strict=True):
+            torch.testing.assert_close(trainer.model(*args, **kwargs).logits, logits)
+
+
 def test_pairs_of_no_ranking_and_other_trainers_stay_as_they_are(tmp_path):
     two = [
         {"prompt": f"{n}번?", "completion_0": f"{n}", "completion_1": f"{n} 몰라", "ranking": [0, 1]} for n in range(4)

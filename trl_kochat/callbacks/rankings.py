@@ -32,8 +32,8 @@ def batch_whole_rankings(trainer: Trainer) -> None:
     if not all(rankings) or sum(map(len, rankings)) == sum(map(len, pairs)):
         return
     say(
-        f"{len(rankings[0]):,} rankings of {len(pairs[0]):,} pairs to train on: a batch is of whole rankings, and each "
-        "answer goes through the model once."
+        f"{len(rankings[0]):,} rankings of {len(pairs[0]):,} pairs to train on: --per_device_train_batch_size counts "
+        "rankings, and each answer goes through the model once (--whole_rankings false shuffles pairs)."
     )
     length = trainer.args.length_column_name
     trainer.train_dataset = _elements(pairs[0], rankings[0], length)
@@ -70,11 +70,22 @@ class _EachAnswerOnce:
         model.register_forward_hook(self._after)
 
     def _before(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        self._places = None
+        ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
+        others = [value for name, value in kwargs.items() if name not in ("input_ids", "attention_mask")]
+        # A batch of the trainer; who calls the model in another way, after training say, has his rows as they are.
+        if (
+            args
+            or ids is None
+            or mask is None
+            or any(isinstance(o, torch.Tensor) and len(o) == len(ids) for o in others)
+        ):
+            return None
         # With the mask, since padding may be of the token that ends an answer.
-        batch = torch.cat([kwargs["input_ids"], kwargs["attention_mask"]], dim=1)  # (B, 2T)
-        once, self._places = batch.unique(dim=0, return_inverse=True)
+        once, self._places = torch.cat([ids, mask], dim=1).unique(dim=0, return_inverse=True)  # of (B, 2T)
         ids, mask = once.chunk(2, dim=1)
         return args, {**kwargs, "input_ids": ids, "attention_mask": mask}
 
     def _after(self, model: nn.Module, args: Any, output: Any) -> None:
-        output.logits = output.logits[self._places]
+        if self._places is not None:
+            output.logits = output.logits[self._places]

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 from numbers import Real
 
@@ -11,19 +10,6 @@ from ..text.prompts import prompt_id
 from ..text.shown import shown
 from .messages import Messages, has_nothing
 from .rows import Rows
-
-
-@dataclass
-class RankingArguments:
-    """Flags of a recipe that trains on rankings."""
-
-    whole_rankings: bool = field(
-        default=True,
-        metadata={
-            "help": "All pairs of a ranking in one batch, each answer computed once; a batch then counts rankings. "
-            "False shuffles the pairs, as TRL does."
-        },
-    )
 
 
 def check_ranks(ranks: object, num_answers: int) -> list[float]:

@@ -97,6 +97,19 @@ class RecipeArguments:
     )
 
 
+@dataclass
+class RankingArguments:
+    """Flags of a recipe that trains on rankings."""
+
+    whole_rankings: bool = field(
+        default=True,
+        metadata={
+            "help": "All pairs of a ranking in one batch, each answer computed once; a batch then counts rankings. "
+            "False shuffles the pairs, as TRL does."
+        },
+    )
+
+
 @dataclass(frozen=True)
 class Parsed:
     """What a command line gave, the preset taken and why, and the names of what the user gave values for."""
