@@ -339,7 +339,7 @@ def test_grpo_korean_shows_a_reward_hacked_and_cured(executed):
         first, last = outputs.numbers(f"{name} reward: # -> #")
         assert last > first
     assert outputs.numbers("naive reward: # -> #")[1] > 0.9
-    assert "the reward model is being fooled" in outputs.text
+    assert "the reward model may be fooled" in outputs.text
     stopped, steps = outputs.numbers("stopped at step # of #")
     assert stopped < steps
     before, naive, cured = (

@@ -175,8 +175,9 @@ def reward_hacking(log: Log) -> str | None:
     else:
         return None
     return (
-        f"The reward rose from {first:.2f} to {last:.2f} while {symptom}: the reward model is being fooled rather than "
-        f"served. Raise {log.kl_weight}, stop at an earlier checkpoint, or train the reward model on such answers."
+        f"The reward rose from {first:.2f} to {last:.2f} while {symptom}: the reward model may be fooled rather than "
+        f"served, so read the answers. Raise {log.kl_weight}, stop at an earlier checkpoint, or train the reward model on "
+        "bad ones."
     )
 
 
