@@ -25,7 +25,8 @@ from trl_kochat.stages import StageArguments, cut_prompts, find_rewards, find_sf
 def main(argv: list[str] | None = None) -> None:
     adapters = "LoRA of stages 1 and 2"
     run = Run("ppo_kochatgpt", PPOConfig, argv, extra_arguments=StageArguments, adapters=adapters)
-    sft_adapter, rewards = find_sft_adapter(run), find_rewards(run)
+    # The embedded one for PPO was stopped early: it leaves something to do.
+    sft_adapter, rewards = find_sft_adapter(run, embedded_name="tiny-ko-sft-early"), find_rewards(run)
     run.rows("kochatgpt_ppo", lambda rows: cut_prompts(rows, run.tokenizer, run.config.max_prompt_length))
 
     # One base; the other three roles are adapters on it, or it with an adapter off.

@@ -5,12 +5,14 @@
 
 1. The rows: `scripts.world` writes them, in the shapes of the real files.
 2. `tiny-ko`: a byte-level BPE tokenizer and a Llama-shaped model, trained from nothing on plain Korean (`SOURCES`,
-   ChatbotData) and on the world's facts as statements. It is a base model: it reads, and does not answer yet. No
-   question about the world is among its text.
+   ChatbotData) and on the world's facts as statements. It is a base model: it reads, and does not answer yet. Questions
+   of the training rows stand above answers that it judges; it never learns to write these. No held-out one is among its
+   text.
 3. `tiny-ko-chat`: `tiny-ko` after a longer run of the SFT recipe, as one model; DPO starts from a model that answers.
-4. `tiny-ko-sft` and `tiny-ko-reward`, adapters for PPO. The first is stopped early, so that PPO has something to do.
+4. Adapters: `tiny-ko-sft`, of a low rank for its size, `tiny-ko-sft-early`, stopped so early that PPO has something to do,
+   and `tiny-ko-reward`, the reward recipe's own.
 
-On one core the base takes an hour and a half, the others twenty minutes.
+On two cores the base takes some fifty minutes, the others ten; on one it is twice that.
 
 A run that was stopped goes on: with the base's last checkpoint, or the stage that is not there yet.
 """
@@ -25,8 +27,9 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -37,7 +40,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from scripts.world.make_rows import files, stages
 from scripts.world.particles import fill
-from scripts.world.table import LEVELS, Fact, Relation, load_world, statements
+from scripts.world.table import LEVELS, Fact, Line, Relation, load_world, statements
 from trl_kochat import save_portable, set_chat_template
 from trl_kochat.merging import merge_adapter
 from trl_kochat.sample import SAMPLE_DIR
@@ -98,17 +101,23 @@ class Phase:
     steps: int
     learning_rate: float
     shares: Mapping[str, float]
+    below_questions: float = 0.0
+    """Of the answers that are judged, the share below a question of the training rows; the others have a topic above."""
+    echoes: float = 0.0
+    """Of the answers that are judged wrong, the share that say the word of the question back."""
 
 
+JUDGING = {"facts": 0.18, "single": 0.03, "paired": 0.05, "chat": 0.06, "judged": 0.68}
 PHASES = (
     # There are few facts, said in few ways: a small model has to read each of them some hundred times before it finds
     # it again.
     Phase("reading", 4500, 3e-3, {"facts": 0.4, "single": 0.18, "paired": 0.27, "chat": 0.15}),
     # A verdict is one bit for a sentence: it takes thousands of steps before any is better than a guess.
-    Phase("judging", 4000, 2e-3, {"facts": 0.18, "single": 0.03, "paired": 0.05, "chat": 0.06, "judged": 0.68}),
+    Phase("judging", 4000, 2e-3, JUDGING),
+    # Once it can judge, it does so in the place where a reward model will: below a question.
+    Phase("judging answers", 2000, 2e-3, JUDGING, below_questions=0.6, echoes=0.15),
 )
-EARLY_SFT_STEPS = 110
-REWARD_STEPS = 1200  # more than the preset has time for: what PPO is rewarded for has to hold against it
+EARLY_SFT_STEPS = 20
 ROWS_OF = {
     "sft_kochatgpt": ("kochatgpt_1_SFT.jsonl", "kochatgpt_1_SFT_conversation.jsonl"),
     "reward_kochatgpt": ("kochatgpt_2_RM.jsonl",),
@@ -241,13 +250,13 @@ def documents_of_facts(facts: Groups, rng: random.Random) -> Iterator[str]:
             yield next(alone)
 
 
-def judged_documents(texts: dict[str, Groups], rng: random.Random) -> Iterator[Document]:
+def judged_documents(texts: dict[str, Groups], rng: random.Random, phase: Phase) -> Iterator[Document]:
     """Claims that hold and that do not, each with its verdict behind the end token, where a reward model looks.
 
     A model that has read enough of them knows at the end of a sentence whether it is true and to the point; that does
     not come from reading what is true alone. Only the verdicts are learned, as half of the rest is false.
     """
-    judged = Claims(rng)
+    judged = Claims(rng, phase)
     pairs = [group for kind in ("paired", "chat") for group in texts[kind] if len(group) > 1]
 
     def lines(holds: bool) -> str:
@@ -270,21 +279,39 @@ class Claims:
     """Sentences about the world that hold, and that do not: a statement, or an answer below what it is about."""
 
     rng: random.Random
+    phase: Phase
 
     def __post_init__(self) -> None:
-        self.world, self.answers = load_world(), stages().answers
+        made = stages()
+        self.world, self.answers = made.answers.world, made.answers
         self.answers.rng = self.rng
         self.facts = {
             is_sum: [f for f in self.world.facts if (f.relation == "sum") == is_sum] for is_sum in (True, False)
         }
+        self.questions = {
+            fact_id: list(group)
+            for fact_id, group in groupby(
+                (question for question in made.questions if not question.held_out), lambda question: question.fact.id
+            )
+        }
 
     def claim(self, holds: bool) -> str | None:
-        """`None` where a fact has no wrong value."""
+        """`None` where a fact has no wrong value, and where what was to be wrong happens to be right."""
         fact = self.rng.choice(self.facts[self.rng.random() < 0.12])
+        text = self._about(fact, holds)
+        if text is None or (not holds and self.answers.is_right(text.rpartition("\n")[2], fact)):
+            return None
+        return text
+
+    def _about(self, fact: Fact, holds: bool) -> str | None:
         relation = self.world.relations[fact.relation]
         is_answer = self.rng.random() < 0.55
-        if is_answer and not holds and self.rng.random() < 0.4:
-            return self._off_the_point(fact, relation)
+        if is_answer and not holds:
+            kind = self.rng.random()
+            if kind < 0.4:
+                return self._off_the_point(fact, relation)
+            if kind < 0.4 + self.phase.echoes:
+                return self._echo(fact, relation)
         value = fact.value if holds else self.answers.wrong_value(fact, relation)
         if value is None:
             return None
@@ -303,9 +330,21 @@ class Claims:
             return None
         return self._answer(fact, relation, self.world.relations[other.relation], other.words)
 
+    def _echo(self, fact: Fact, relation: Relation) -> str | None:
+        """The word of the question, said back."""
+        word = self.answers.echoed(fact)
+        return None if word is None else self._below(fact, relation, self.answers.phrases.echo, {"x": word})
+
     def _answer(self, fact: Fact, asked: Relation, answered: Relation, words: Mapping[str, str]) -> str:
-        answer = self.rng.choice(answered.answer).at(self.rng.choice(LEVELS))
-        return f"{fact.subject} {asked.topic}\n{fill(answer, words)}"
+        return self._below(fact, asked, answered.answer, words)
+
+    def _below(self, fact: Fact, asked: Relation, lines: Sequence[Line], words: Mapping[str, str]) -> str:
+        """An answer below what it is about: a question that training asks, or its topic alone."""
+        above, level = f"{fact.subject} {asked.topic}", self.rng.choice(LEVELS)
+        if self.rng.random() < self.phase.below_questions and fact.id in self.questions:
+            question = self.rng.choice(self.questions[fact.id])
+            above, level = question.text, question.level
+        return f"{above}\n{fill(self.rng.choice(lines).at(level), words)}"
 
 
 def rows_of_ids(
@@ -319,7 +358,7 @@ def rows_of_ids(
     streams: dict[str, Iterator[Document]] = {
         kind: ([(text, True)] for text in stream) for kind, stream in plain.items()
     }
-    streams["judged"] = judged_documents(texts, rng)
+    streams["judged"] = judged_documents(texts, rng, phase)
     read_tokens = dict.fromkeys(phase.shares, 0)
     rows: list[list[tuple[int, int]]] = []
     row: list[tuple[int, int]] = []
@@ -416,20 +455,19 @@ def run_recipe(name: str, base: Path, rows: list[Path], output_dir: Path, *flags
 
 
 def make_stages(base: Path, work_dir: Path, output_dir: Path) -> None:
-    """What SFT and the reward model make of the base: one model, and two adapters for PPO."""
+    """What SFT and the reward model make of the base: one model, and three adapters."""
     longer = ["--max_steps", "1000", "--save_steps", "250"]
-    shuffled = ["--whole_rankings", "false"]  # and a smaller rate: on these rows a policy found fewest ways around it
+    steps = str(EARLY_SFT_STEPS)
     stages = {
         # Trained in the precision that the merged model is stored in, not on 4-bit weights.
         "chat": (
             "sft_kochatgpt",
             [*longer, "--lora_dropout", "0.05", "--load_in_4bit", "false", "--use_bnb_nested_quant", "false"],
         ),
-        "sft": ("sft_kochatgpt", ["--max_steps", str(EARLY_SFT_STEPS), "--save_steps", "100"]),
-        "reward": (
-            "reward_kochatgpt",
-            [*shuffled, "--learning_rate", "7e-4", "--max_steps", str(REWARD_STEPS), "--save_steps", "300"],
-        ),
+        # Of a low rank: the package is held to 30 MB.
+        "sft": ("sft_kochatgpt", ["--lora_r", "8", "--lora_alpha", "16"]),
+        "sft-early": ("sft_kochatgpt", ["--max_steps", steps, "--save_steps", steps, "--warmup_steps", "5"]),
+        "reward": ("reward_kochatgpt", []),
     }
     for stage, (recipe, flags) in stages.items():
         made, shipped = work_dir / stage, output_dir / f"tiny-ko-{stage}"

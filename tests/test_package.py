@@ -56,6 +56,7 @@ def test_the_wheel_holds_the_package_and_the_recipes_and_nothing_else(wheel):
         "trl_kochat/sample/tiny-ko/LICENSE-CC-BY-SA-4.0.txt",
         "trl_kochat/sample/tiny-ko-chat/model.safetensors",
         "trl_kochat/sample/tiny-ko-sft/adapter_model.safetensors",
+        "trl_kochat/sample/tiny-ko-sft-early/adapter_model.safetensors",
         "trl_kochat/sample/tiny-ko-reward/adapter_model.safetensors",
         "trl_kochat/tokenizer/chat_templates/ko_instruct.jinja",
         "trl_kochat/report/templates/run.html.jinja",

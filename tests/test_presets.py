@@ -42,19 +42,20 @@ def test_sft_teaches_a_model_that_does_not_answer_to_answer(folder):
 
 def test_reward_tells_what_is_wrong_with_an_answer(folder):
     _, after = measures(folder, "reward_kochatgpt")
-    assert after["accuracy"] >= 0.8
+    assert after["accuracy"] >= 0.85
+    kinds = {name: value for name, value in after.items() if name.startswith("accuracy_kind_")}
+    # A wrong fact and a fact of another question are true to form; only a model that knows the facts tells them.
+    assert {"accuracy_kind_wrong_fact", "accuracy_kind_other_question", "accuracy_kind_echo"} <= kinds.keys()
+    assert min(kinds.values()) >= 0.7
     for kind in ("evasive", "repetition", "unfinished", "wrong_language"):
-        assert after[f"accuracy_kind_{kind}"] >= 0.8
-    # Both are true to form; only a model that knows the facts tells them.
-    for kind in ("wrong_fact", "other_question"):
-        assert after[f"accuracy_kind_{kind}"] >= 0.65
+        assert kinds[f"accuracy_kind_{kind}"] >= 0.8
 
 
 def test_ppo_earns_reward_with_answers_that_are_right(folder):
     before, after = measures(
-        folder, "ppo_kochatgpt", "--sft_adapter", "tiny-ko-sft", "--reward_adapter", "tiny-ko-reward"
+        folder, "ppo_kochatgpt", "--sft_adapter", "tiny-ko-sft-early", "--reward_adapter", "tiny-ko-reward"
     )
-    assert after["reward"] > before["reward"] and after["kl"] < 10
+    assert after["reward"] >= before["reward"] + before["reward_std"] and after["kl"] < 10
     assert after["right"] >= before["right"] + 0.2
     assert_answers_differ(before, after)
 

@@ -91,6 +91,8 @@ def test_without_earlier_stages_the_cpu_preset_takes_the_embedded_ones(monkeypat
     monkeypatch.chdir(tmp_path)
     found = find_stages(run_of(embedded("tiny-ko"), "cpu"))
     assert found == (str(SAMPLE_DIR / "tiny-ko-sft"), str(SAMPLE_DIR / "tiny-ko-reward"))
+    early = find_sft_adapter(run_of(embedded("tiny-ko"), "cpu"), embedded_name="tiny-ko-sft-early")
+    assert early == str(SAMPLE_DIR / "tiny-ko-sft-early")
 
 
 @pytest.mark.parametrize("odd", ["sft_adapter", "reward_adapter"])

@@ -56,13 +56,17 @@ class GroupArguments(StageArguments):
     )
 
 
-def find_sft_adapter(run: Run) -> str:
+def find_sft_adapter(run: Run, *, embedded_name: str = "tiny-ko-sft") -> str:
     """The adapter of stage 1: the one given, that in `runs/sft_kochatgpt`, or on the cpu preset the embedded one.
+
+    Args:
+        run ([`Run`]): With [`StageArguments`].
+        embedded_name (`str`, *optional*, defaults to `"tiny-ko-sft"`): Which one is the embedded one.
 
     Raises:
         InputError: There is none, with the command that makes one, or it was trained on another base.
     """
-    return _find_stage(run, "sft_kochatgpt", run.arguments.sft_adapter)
+    return _find_stage(run, "sft_kochatgpt", run.arguments.sft_adapter, embedded_name)
 
 
 def find_rewards(run: Run, *, as_functions: bool = False) -> list[str | Reward]:
@@ -88,7 +92,7 @@ def find_rewards(run: Run, *, as_functions: bool = False) -> list[str | Reward]:
         if name in functions:
             rewards.append(functions[name])
             continue
-        folder = _find_stage(run, "reward_kochatgpt", run.arguments.reward_adapter)
+        folder = _find_stage(run, "reward_kochatgpt", run.arguments.reward_adapter, "tiny-ko-reward")
         rewards.append(_scored_by(folder, run) if as_functions else folder)
     made: list[Any] = [reward for reward in rewards if not isinstance(reward, str)]
     own = [getattr(function, "__name__", type(function).__name__) for function in made]
@@ -122,8 +126,8 @@ def going_on_with(adapter: str, run: Run) -> dict[str, Any]:
     return arguments
 
 
-def _find_stage(run: Run, recipe: str, given: str | None) -> str:
-    adapter = _stage_folder(recipe, given, run.preset)
+def _find_stage(run: Run, recipe: str, given: str | None, embedded_name: str) -> str:
+    adapter = _stage_folder(recipe, given, run.preset, embedded_name)
     base = str(run.model_args.model_name_or_path)
     of_adapter = read_adapter_config(adapter).base_model_name_or_path
     if of_adapter and Path(of_adapter).name != Path(base).name:
@@ -134,14 +138,14 @@ def _find_stage(run: Run, recipe: str, given: str | None) -> str:
     return adapter
 
 
-def _stage_folder(recipe: str, given: str | None, preset: str) -> str:
+def _stage_folder(recipe: str, given: str | None, preset: str, embedded_name: str) -> str:
     folder = Path(embedded(given or f"runs/{recipe}"))
     if (folder / "adapter_config.json").is_file():
         say(f"Stage {recipe}: {folder}")
         return str(folder)
     if given is None and preset == "cpu":
         say(f"Stage {recipe}: the embedded adapter (there is none in {folder})")
-        return embedded(f"tiny-ko-{recipe.partition('_')[0]}")
+        return embedded(embedded_name)
     raise InputError(f"No adapter in {folder}. Make it first: trl-kochat {recipe} --preset {preset}")
 
 

@@ -220,7 +220,10 @@ class Stages:
             if texts:
                 made.update((question.text, *pair) for pair in combinations(texts, 2))
                 rows.append(_ranking(question.text, texts, kinds, _about(question.fact, question.held_out), rng))
-        for row in self._compared_everyday(rng):
+        drawn = self._compared_everyday(rng)
+        # What does not fit an everyday prompt is harder to tell than a wrong fact: training has all of them.
+        rest = [row for row in self.everyday if row not in drawn and not everyday_held_out(row, self.seed)]
+        for row in drawn + rest:
             kinds = sorted(rng.sample(("other_question", "unfinished", "repetition"), 2), key=KINDS.__getitem__)
             texts = balance.best(
                 lambda row=row, kinds=kinds: (row.answer, *(self._bad_everyday(kind, row) for kind in kinds))

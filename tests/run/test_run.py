@@ -54,7 +54,7 @@ def test_a_dry_run_checks_what_it_has_built(dry_run, monkeypatch):
 
 def test_a_reward_model_trains_on_whole_rankings_unless_it_is_told_otherwise(dry_run, capsys):
     dry_run(recipe=reward_kochatgpt)
-    assert re.search(r"4,1\d\d rankings of 12,5\d\d pairs to train on", capsys.readouterr().out)
+    assert re.search(r"4,6\d\d rankings of 14,0\d\d pairs to train on", capsys.readouterr().out)
     dry_run("--whole_rankings", "false", recipe=reward_kochatgpt)
     assert "rankings of" not in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ ROWS = "sample:"
 def embedded(name: str | PathLike[str]) -> str:
     """Where something embedded lies, for its public name; any other name as it is.
 
-    `tiny-ko` is the model, `tiny-ko-sft` and `tiny-ko-reward` are its adapters, `sample:FILE` are rows. A folder of
+    `tiny-ko` is the model, `tiny-ko-sft`, `tiny-ko-sft-early` and `tiny-ko-reward` are its adapters, `sample:FILE` are rows. A folder of
     such a name in the working directory comes first.
 
     >>> Path(embedded("sample:orca_dpo_pairs.jsonl")) == SAMPLE_DIR / "orca_dpo_pairs.jsonl"
