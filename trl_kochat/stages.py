@@ -144,7 +144,7 @@ def _stage_folder(recipe: str, given: str | None, preset: str, embedded_name: st
         say(f"Stage {recipe}: {folder}")
         return str(folder)
     if given is None and preset == "cpu":
-        say(f"Stage {recipe}: the embedded adapter (there is none in {folder})")
+        say(f"Stage {recipe}: the embedded {embedded_name} (there is none in {folder})")
         return embedded(embedded_name)
     raise InputError(f"No adapter in {folder}. Make it first: trl-kochat {recipe} --preset {preset}")
 

@@ -9,7 +9,7 @@ import torch
 from tests.run.test_checks import finding
 from tests.run.test_room import pretend_free
 from trl_kochat.errors import InputError
-from trl_kochat.recipes import ppo_kochatgpt, reward_kochatgpt, sft_kochatgpt
+from trl_kochat.recipes import grpo_korean, ppo_kochatgpt, reward_kochatgpt, sft_kochatgpt
 from trl_kochat.run import checks
 from trl_kochat.run import run as run_module
 
@@ -50,6 +50,12 @@ def test_a_dry_run_checks_what_it_has_built(dry_run, monkeypatch):
     pretend_free(monkeypatch, 2**20)
     with pytest.raises(ValueError, match="1 MiB free, and the model with 2 checkpoints takes about"):
         dry_run("--accept_findings", "no_eos")
+
+
+@pytest.mark.parametrize(("recipe", "start"), [(ppo_kochatgpt, "tiny-ko-sft-early"), (grpo_korean, "tiny-ko-sft")])
+def test_stage_3_says_which_embedded_adapter_it_starts_from(dry_run, capsys, recipe, start):
+    dry_run(recipe=recipe)
+    assert f"Stage sft_kochatgpt: the embedded {start} (" in capsys.readouterr().out
 
 
 def test_a_reward_model_trains_on_whole_rankings_unless_it_is_told_otherwise(dry_run, capsys):
