@@ -32,3 +32,11 @@ def test_the_word_of_a_question_said_back_is_judged_wrong(claims, questions):
     below = [(questions[above].fact, answer) for above, _, answer in drawn if above in questions]
     echoes = sum(answer.startswith(claims.answers.echoed(fact) or "\n") for fact, answer in below)
     assert echoes > 20
+
+
+def test_what_was_to_be_wrong_and_is_right_is_not_judged(claims, questions, monkeypatch):
+    # As where two values of a relation have a name in common.
+    monkeypatch.setattr(claims.answers, "wrong_value", lambda fact, relation: fact.value)
+    drawn = [claim.rpartition("\n") for claim in (claims.claim(holds=False) for _ in range(300)) if claim]
+    below = [(questions[above].fact, answer) for above, _, answer in drawn if above in questions]
+    assert below and not any(claims.answers.is_right(answer, fact) for fact, answer in below)

@@ -4,7 +4,7 @@ On a pipe each line is a turn, and each answer is printed plainly; what else the
 
   trl-kochat chat runs/sft_kochatgpt
   trl-kochat chat skt/kogpt2-base-v2 --adapter runs/ppo_kochatgpt --sample --top_p 0.9
-  trl-kochat chat tiny-ko-sft < questions.txt
+  trl-kochat chat tiny-ko-chat < questions.txt
 """
 
 import argparse
